@@ -1,0 +1,131 @@
+"""Settings that decide an answer, as frozen values.
+
+``streams.config`` reads and validates them from ``tenfold.toml``; the engines get them passed in, so that
+worker, replay and tests compute the same from the same values. Times are milliseconds, money nano-USD.
+"""
+
+from dataclasses import dataclass, field
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+USD = 10**9
+"""One dollar in nano-USD."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowConfig:
+    """Panes and the watermark."""
+
+    lateness_ms: int = MINUTE_MS
+    """The watermark stays this far behind the newest event time."""
+    max_future_skew_ms: int = 5 * MINUTE_MS
+    """Event times further ahead of the clock never advance the watermark (apache/metron PR#1197)."""
+    minute_retention_ms: int = 26 * HOUR_MS
+    """Minute panes are kept this long behind the watermark; later events count in hour panes only."""
+    hour_retention_ms: int = 400 * DAY_MS
+    """Hour panes are kept this long; events older than that are rejected as too_old."""
+    idle_partition_ms: int = 5_000
+    """A partition without input for this long (processing time) does not hold the merged watermark back."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """Live sessions."""
+
+    idle_ms: int = 30 * MINUTE_MS
+    """A session ends when the watermark is this far past its last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOutlierConfig:
+    """10x session cost against the peer group's median."""
+
+    ratio: float = 10.0
+    warn_margin: float = 0.5
+    """Standard errors of the median above ``ratio`` for a warning."""
+    page_margin: float = 1.0
+    min_baseline: int = 20
+    """Sessions that some ancestor group needs before the ratio can page."""
+    min_excess_nano_usd: int = 1 * USD
+    absolute_cap_nano_usd: int = 50 * USD
+    """Cold start: without a baseline of ``min_baseline``, a session above this is flagged."""
+    half_life_days: float = 14.0
+    """Baseline days lose half their weight in this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPriceConfig:
+    """Reported cost of one event against the price table."""
+
+    ratio: float = 10.0
+    min_excess_nano_usd: int = 1 * USD
+    call_cap_nano_usd: int = 100 * USD
+    """One event above this is flagged whatever the price table says, if it has no price to compare with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpendRateConfig:
+    """Spend per window of a team or model against its own past (5.2 of the detector notes)."""
+
+    window_ms: int = MINUTE_MS
+    z: float = 4.0
+    ratio: float = 2.0
+    min_excess_nano_usd: int = 1 * USD
+    """Excess per window below this is not worth a person's time."""
+    windows: int = 2
+    """Consecutive hot windows before a finding opens."""
+    warm_up_windows: int = 30
+    clear_z: float = 2.0
+    clear_windows: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerConfig:
+    """Half-space trees on each team's pane vector (river.anomaly.HalfSpaceTrees)."""
+
+    n_trees: int = 10
+    height: int = 8
+    window_size: int = 60
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetConfig:
+    """A monthly budget of one team."""
+
+    name: str
+    team: str
+    limit_nano_usd: int
+    timezone: str = "UTC"
+    milestones_percent: tuple[int, ...] = (50, 80, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOverride:
+    """A price of our own: what the catalogue lacks (tools, GPUs, people) or a negotiated price."""
+
+    kind: str
+    unit_nano_usd: float
+    """Price of one ``unit`` (call, second, minute), in nano-USD."""
+    provider: str = ""
+    model: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything the engines need to know."""
+
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    sessions: SessionConfig = field(default_factory=SessionConfig)
+    session_outlier: SessionOutlierConfig = field(default_factory=SessionOutlierConfig)
+    unit_price: UnitPriceConfig = field(default_factory=UnitPriceConfig)
+    spend_rate: SpendRateConfig = field(default_factory=SpendRateConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    budgets: tuple[BudgetConfig, ...] = ()
+    prices: tuple[PriceOverride, ...] = ()
+    dedupe_events: int = 1_000_000
+    """Each partition remembers at least this many of its latest event identities."""
+    hash_key: int = 0x74656E666F6C6421
+    """Key of the 64-bit string hash; all workers of one deployment must share it."""

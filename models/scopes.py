@@ -1,0 +1,52 @@
+"""What spend is added up by: a scope is a kind and the names that kind uses.
+
+The key of a scope is text that cannot be ambiguous, since names may hold any character: it keys Kafka
+records, ids of findings and partitioning, so it must never change.
+"""
+
+from typing import NamedTuple
+
+SCOPE_KINDS = ("team", "model", "team_model", "agent", "use_case")
+_FIELDS = {
+    "team": ("team",),
+    "model": ("model",),
+    "team_model": ("team", "model"),
+    "agent": ("agent",),
+    "use_case": ("use_case",),
+}
+
+
+class Scope(NamedTuple):
+    """One scope; names that its kind does not use are empty.
+
+    >>> Scope.of("team_model", team="payments", model="gpt-5.4").key
+    'team_model:payments|gpt-5.4'
+    >>> Scope.of("team", team="a|b").key
+    'team:a\\\\|b'
+    """
+
+    kind: str
+    team: str = ""
+    model: str = ""
+    agent: str = ""
+    use_case: str = ""
+
+    @classmethod
+    def of(cls, kind: str, *, team: str = "", model: str = "", agent: str = "", use_case: str = "") -> "Scope":
+        """The scope of ``kind`` that an event with these names falls in."""
+        names = {"team": team, "model": model, "agent": agent, "use_case": use_case}
+        return cls(kind, **{name: names[name] for name in _FIELDS[kind]})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(getattr(self, name) for name in _FIELDS[self.kind])
+
+    @property
+    def key(self) -> str:
+        escaped = (name.replace("\\", "\\\\").replace("|", "\\|") for name in self.names)
+        return f"{self.kind}:{'|'.join(escaped)}"
+
+    @property
+    def label(self) -> str:
+        """For people: ``payments × gpt-5.4``; an empty name reads ``(unknown)``."""
+        return " × ".join(name or "(unknown)" for name in self.names)
