@@ -1,0 +1,285 @@
+"""Peer groups: what the ended sessions of a team x agent x model, a team x model, a model and all cost.
+
+A group keeps a log histogram of session cost and one of events per session, per UTC day of the session's end.
+Each usage partition counts its own sessions and publishes cumulative histograms; rollup adds them up over
+partitions, weights older days down and broadcasts the result, which is what sessions are judged by.
+
+The threshold of a group follows the detector notes 5.1: with m the log-median, d the mean absolute deviation
+of ln cost from m, s = 1.2533 d and n sessions, the variance of the median is v = 1.57 s^2 / n. It is shrunk
+towards its parent: B = tau^2 / (tau^2 + v), mu = B m + (1 - B) mu_parent, se = sqrt(B v), or tau where n = 0,
+with tau^2 the variance of the parent's child medians less their mean v, at least 0.1 (empirical Bayes).
+What buys precision with few sessions is the margin of se, not the shrinkage: measured in the notes, 4.2.
+
+Cost: 64 + 64 counts per group and day. Called by models.engine (own sessions, thresholds) and models.rollup
+(bins).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.config import DAY_MS, SessionOutlierConfig
+from models.sessions import NEVER
+
+BINS = 64
+BIN_LN_WIDTH = np.log(1.35)
+"""Relative width of a bin: a quantile is right within 15 %."""
+LOWEST_COST_NANO_USD = 10_000
+"""Lower edge of bin 0: a thousandth of a cent; with 64 bins the last one begins at about $1,600."""
+LOWEST_EVENTS = 1
+
+LEVELS = 4
+"""0 team x agent x model, 1 team x model, 2 model, 3 all."""
+MIN_TAU2 = 0.1
+WARN_MIN_BASELINE = 5
+"""Under five sessions nothing is reliable (notes 4.2): no warning from the ratio either."""
+
+GroupKey = tuple[int, str, str, str]
+"""(level, team, agent, model); names that the level does not use are empty."""
+
+
+def chain(team: str, agent: str, model: str) -> tuple[GroupKey, ...]:
+    """The groups of a session, most specific first."""
+    return ((0, team, agent, model), (1, team, "", model), (2, "", "", model), (3, "", "", ""))
+
+
+def bin_of(values: np.ndarray, lowest: float) -> np.ndarray:
+    """Bin int64[n] of positive values; those beyond the edges fall in the outer bins."""
+    index = np.floor(np.log(np.maximum(values, lowest) / lowest) / BIN_LN_WIDTH).astype(np.int64)
+    return np.clip(index, 0, BINS - 1)
+
+
+def quantile(bins: np.ndarray, q: float, lowest: float) -> float:
+    """Value at quantile q of a histogram, geometric inside its bin; 0.0 for an empty one."""
+    total = bins.sum()
+    if total <= 0:
+        return 0.0
+    below = np.cumsum(bins)
+    target = q * total
+    index = min(int(np.searchsorted(below, target)), BINS - 1)
+    inside = (target - (below[index] - bins[index])) / bins[index] if bins[index] else 0.5
+    return float(lowest * np.exp((index + inside) * BIN_LN_WIDTH))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStats:
+    """What a group is judged by: ln nano-USD and nano-USD."""
+
+    n: float
+    mu: float
+    se: float
+    p99_nano_usd: float
+    events_median: float
+    reliable: float
+    """Sessions of the largest group in the chain."""
+
+    @property
+    def expected_nano_usd(self) -> int:
+        return round(float(np.exp(self.mu)))
+
+
+@dataclass(slots=True)
+class _Merged:
+    cost_bins: np.ndarray
+    event_bins: np.ndarray
+
+    def moments(self) -> tuple[float, float, float]:
+        """(n, log-median, variance of the log-median)."""
+        n = float(self.cost_bins.sum())
+        m = float(np.log(quantile(self.cost_bins, 0.5, LOWEST_COST_NANO_USD)))
+        centres = np.log(LOWEST_COST_NANO_USD) + (np.arange(BINS) + 0.5) * BIN_LN_WIDTH
+        d = float((self.cost_bins * np.abs(centres - m)).sum() / n)
+        return n, m, 1.57 * (1.2533 * d) ** 2 / n
+
+
+class Baselines:
+    """Own histograms of one partition, and thresholds from the merged ones."""
+
+    def __init__(self, config: SessionOutlierConfig):
+        self.config = config
+        self._own: dict[tuple[GroupKey, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._dirty: set[tuple[GroupKey, int]] = set()
+        self._merged: dict[GroupKey, _Merged] = {}
+        self._numbers: dict[tuple[str, str, str], int] = {}
+        self._names: list[tuple[str, str, str]] = []
+        self.stats: list[GroupStats | None] = []
+        self.warn = np.zeros(0, np.int64)
+        self.page = np.zeros(0, np.int64)
+        self._moments: dict[GroupKey, tuple[float, float, float]] = {}
+        self._tau2: dict[GroupKey, float] = {}
+        self._shrunk: dict[GroupKey, tuple[float, float]] = {}
+
+    def register(self, team: str, agent: str, model: str) -> int:
+        """Number of the most specific group of these names; its thresholds are at hand at once."""
+        names = (team, agent, model)
+        if names not in self._numbers:
+            self._numbers[names] = len(self._names)
+            self._names.append(names)
+            self.stats.append(None)
+            self.warn = np.append(self.warn, 0)
+            self.page = np.append(self.page, 0)
+            self._judge(self._numbers[names])
+        return self._numbers[names]
+
+    def observe(
+        self,
+        groups: np.ndarray,
+        last_event_ms: np.ndarray,
+        cost_nano_usd: np.ndarray,
+        events: np.ndarray,
+        flagged: np.ndarray,
+    ) -> None:
+        """Learn from ended runs: arrays of length k. Runs without a cost teach nothing.
+
+        A flagged run counts as one at the threshold ratio, so that outliers do not hide the next ones.
+        """
+        cost = cost_nano_usd.astype(np.float64)
+        for index in np.flatnonzero(flagged):
+            stats = self.stats[groups[index]]
+            if stats is not None:
+                cost[index] = min(cost[index], self.config.ratio * stats.expected_nano_usd)
+        cost_bin = bin_of(cost, LOWEST_COST_NANO_USD)
+        event_bin = bin_of(events.astype(np.float64), LOWEST_EVENTS)
+        days = last_event_ms // DAY_MS
+        for index in np.flatnonzero(cost_nano_usd > 0).tolist():
+            for key in chain(*self._names[groups[index]]):
+                slot = (key, int(days[index]))
+                bins = self._own.get(slot)
+                if bins is None:
+                    bins = self._own[slot] = (np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
+                bins[0][cost_bin[index]] += 1
+                bins[1][event_bin[index]] += 1
+                self._dirty.add(slot)
+
+    def expire(self, watermark_ms: int) -> None:
+        """Forget the days whose weight has fallen below 1 % (7 half-lives)."""
+        oldest = watermark_ms // DAY_MS - round(7 * self.config.half_life_days)
+        for slot in [slot for slot in self._own if slot[1] < oldest and slot not in self._dirty]:
+            del self._own[slot]
+
+    def take_dirty(self) -> list[dict]:
+        """BaselinePart dicts of the histograms that changed."""
+        parts = []
+        for slot in sorted(self._dirty):
+            (level, team, agent, model), day = slot
+            cost_bins, event_bins = self._own[slot]
+            parts.append(
+                {
+                    "level": level,
+                    "team": team,
+                    "agent": agent,
+                    "model": model,
+                    "day": day,
+                    "cost_bins": cost_bins.tolist(),
+                    "event_bins": event_bins.tolist(),
+                }
+            )
+        self._dirty.clear()
+        return parts
+
+    def merge(self, records: list[dict]) -> None:
+        """Take Baseline dicts in and judge every group anew."""
+        for record in records:
+            key = (record["level"], record["team"], record["agent"], record["model"])
+            self._merged[key] = _Merged(
+                np.asarray(record["cost_bins"], np.float64), np.asarray(record["event_bins"], np.float64)
+            )
+        if records:
+            self._shrink()
+            for number in range(len(self._names)):
+                self._judge(number)
+
+    def _shrink(self) -> None:
+        """(mu, se) of every group with sessions, from the top down."""
+        moments = {key: group.moments() for key, group in self._merged.items() if group.cost_bins.sum() > 0}
+        children: dict[GroupKey, list[tuple[float, float]]] = {}
+        for key, (_, m, v) in moments.items():
+            parent = _parent(key)
+            if parent is not None:
+                children.setdefault(parent, []).append((m, v))
+        tau2 = {
+            key: max(float(np.var([m for m, _ in child])) - float(np.mean([v for _, v in child])), MIN_TAU2)
+            for key, child in children.items()
+        }
+        self._tau2 = tau2
+        self._moments = moments
+        self._shrunk = {}
+        for key in sorted(moments, key=lambda key: -key[0]):
+            _, m, v = moments[key]
+            parent = _parent(key)
+            if parent is None or parent not in self._shrunk:
+                self._shrunk[key] = (m, float(np.sqrt(v)))
+                continue
+            spread = tau2.get(parent, MIN_TAU2)
+            b = spread / (spread + v)
+            self._shrunk[key] = (b * m + (1 - b) * self._shrunk[parent][0], float(np.sqrt(b * v)))
+
+    def _judge(self, number: int) -> None:
+        """Thresholds of one most-specific group from the nearest ancestor that has sessions."""
+        config = self.config
+        keys = chain(*self._names[number])
+        found = [key for key in keys if key in self._shrunk]
+        if not found:
+            self.stats[number] = None
+            self.warn[number] = self.page[number] = config.absolute_cap_nano_usd
+            return
+        nearest = found[0]
+        mu, se = self._shrunk[nearest]
+        if nearest[0] > 0:
+            se = float(np.sqrt(se**2 + self._tau2.get(nearest, MIN_TAU2)))
+        merged = self._merged[nearest]
+        stats = GroupStats(
+            n=self._moments[nearest][0],
+            mu=mu,
+            se=se,
+            p99_nano_usd=quantile(merged.cost_bins, 0.99, LOWEST_COST_NANO_USD),
+            events_median=quantile(merged.event_bins, 0.5, LOWEST_EVENTS),
+            reliable=max(self._moments[key][0] for key in found),
+        )
+        self.stats[number] = stats
+        expected = float(np.exp(mu))
+        warn = expected * config.ratio * np.exp(config.warn_margin * se)
+        page = max(
+            expected * config.ratio * np.exp(config.page_margin * se),
+            expected + config.min_excess_nano_usd,
+            stats.p99_nano_usd,
+        )
+        if stats.reliable < config.min_baseline:
+            page = max(config.absolute_cap_nano_usd, page)
+        if stats.reliable < WARN_MIN_BASELINE:
+            warn = page
+        self.warn[number] = _bounded(min(warn, page))
+        self.page[number] = _bounded(page)
+
+    def snapshot(self) -> dict:
+        """Own histograms and the merged ones last heard of, as plain values."""
+        return {
+            "own": [[*key, day, c.tolist(), e.tolist()] for (key, day), (c, e) in self._own.items()],
+            "dirty": [[*key, day] for key, day in sorted(self._dirty)],
+            "merged": [[*key, m.cost_bins.tolist(), m.event_bins.tolist()] for key, m in self._merged.items()],
+        }
+
+    @classmethod
+    def restore(cls, config: SessionOutlierConfig, snapshot: dict) -> "Baselines":
+        self = cls(config)
+        for level, team, agent, model, day, cost_bins, event_bins in snapshot["own"]:
+            bins = (np.array(cost_bins, np.int64), np.array(event_bins, np.int64))
+            self._own[((level, team, agent, model), day)] = bins
+        self._dirty = {((level, team, agent, model), day) for level, team, agent, model, day in snapshot["dirty"]}
+        self.merge(
+            [
+                {"level": level, "team": team, "agent": agent, "model": model, "cost_bins": c, "event_bins": e}
+                for level, team, agent, model, c, e in snapshot["merged"]
+            ]
+        )
+        return self
+
+
+def _parent(key: GroupKey) -> GroupKey | None:
+    level, team, agent, model = key
+    keys = chain(team, agent, model)
+    return keys[level + 1] if level + 1 < LEVELS else None
+
+
+def _bounded(nano_usd: float) -> int:
+    return int(min(nano_usd, float(NEVER) / 4))

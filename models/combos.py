@@ -1,0 +1,119 @@
+"""Who spent it on what: the distinct (team, agent, use_case, model, provider) of one partition.
+
+Every event belongs to one combo. A combo is registered in Python when it is first seen, and that is the only
+time its names are read; from then on kernels carry its number. It knows the scopes its spend is added to and
+the peer group its sessions are judged by. Registration costs about 20 us, once per combo.
+"""
+
+import numpy as np
+from numba import njit
+
+from models.hashtable import Index, find, grown, mix, put
+from models.scopes import SCOPE_KINDS, Scope
+from schemas.columns import Columns, string_index
+
+NAMES = ("team", "agent", "use_case", "model", "provider")
+_COLUMNS = np.array([string_index(name) for name in NAMES])
+
+SKIPPED, MISSING = -2, -1
+
+
+@njit(cache=True, nogil=True)
+def _assign(keep, hashes, columns, keys, rows, combo):
+    """Set ``combo`` int32[n] of the rows to keep; returns how many are not registered yet (MISSING)."""
+    missing = 0
+    last_key = np.uint64(0)
+    last = np.int32(MISSING)
+    for i in range(len(keep)):
+        if not keep[i]:
+            combo[i] = SKIPPED
+            continue
+        key = np.uint64(0x5851F42D4C957F2D)
+        for c in columns:
+            key = mix(key, hashes[i, c])
+        if key != last_key:
+            last_key = key
+            last = find(keys, rows, key)
+        combo[i] = last
+        if last == MISSING:
+            missing += 1
+    return missing
+
+
+@njit(cache=True, nogil=True)
+def _key_of(hashes, row, columns):
+    key = np.uint64(0x5851F42D4C957F2D)
+    for c in columns:
+        key = mix(key, hashes[row, c])
+    return key
+
+
+class Combos:
+    """Registered combos, dense from 0.
+
+    names   list of 5-tuples in the order of NAMES
+    scope   int32[combos, 5]  scope numbers, in the order of SCOPE_KINDS
+    group   int32[combos]     peer group number (models.baselines)
+    """
+
+    __slots__ = ("_count", "_index", "_keys", "_scope_ids", "group", "names", "scope", "scopes")
+
+    def __init__(self):
+        self.names: list[tuple[str, ...]] = []
+        self.scopes: list[Scope] = []
+        self.scope = np.zeros((64, len(SCOPE_KINDS)), np.int32)
+        self.group = np.zeros(64, np.int32)
+        self._scope_ids: dict[Scope, int] = {}
+        self._keys = np.zeros(64, np.uint64)
+        self._count = 0
+        self._index = Index()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def assign(self, columns: Columns, keep: np.ndarray, register_group) -> np.ndarray:
+        """Combo number int32[n] of each row to keep, SKIPPED for the others; new combos are registered.
+
+        ``register_group(team, agent, model) -> int`` numbers the peer group of a new combo.
+        """
+        combo = np.empty(len(keep), np.int32)
+        missing = _assign(keep, columns.hash, _COLUMNS, self._index.keys, self._index.rows, combo)
+        if missing:
+            for row in np.flatnonzero(combo == MISSING):
+                key = np.uint64(_key_of(columns.hash, row, _COLUMNS))
+                found = find(self._index.keys, self._index.rows, key)
+                if found == MISSING:
+                    found = self._register(key, tuple(columns.text(row, name) for name in NAMES), register_group)
+                combo[row] = found
+        return combo
+
+    def _register(self, key: np.uint64, names: tuple[str, ...], register_group) -> int:
+        number = self._count
+        self._count += 1
+        self._keys = grown(self._keys, self._count)
+        self.scope = grown(self.scope, self._count)
+        self.group = grown(self.group, self._count)
+        self._keys[number] = key
+        self.names.append(names)
+        self._index.reserve(self._count, self._keys, self._count)
+        put(self._index.keys, self._index.rows, key, np.int32(number))
+        team, agent, use_case, model, _ = names
+        for column, kind in enumerate(SCOPE_KINDS):
+            scope = Scope.of(kind, team=team, model=model, agent=agent, use_case=use_case)
+            if scope not in self._scope_ids:
+                self._scope_ids[scope] = len(self.scopes)
+                self.scopes.append(scope)
+            self.scope[number, column] = self._scope_ids[scope]
+        self.group[number] = register_group(team, agent, model)
+        return number
+
+    def snapshot(self) -> dict:
+        """Names and keys, in order; scopes and groups follow from the names."""
+        return {"names": list(self.names), "keys": self._keys[: self._count].copy()}
+
+    @classmethod
+    def restore(cls, snapshot: dict, register_group) -> "Combos":
+        self = cls()
+        for key, names in zip(snapshot["keys"], snapshot["names"], strict=True):
+            self._register(np.uint64(key), tuple(names), register_group)
+        return self

@@ -1,0 +1,267 @@
+"""What one input partition does with a batch of usage events: the system without Kafka.
+
+A pure function of (state, columns, baselines, config, now): the worker, ``tenfold replay``, backtests and tests
+run this same code. ``apply`` counts a batch, ``advance`` ends idle sessions and drops old panes, ``flush`` says
+what changed, as cumulative partials that rollup may see any number of times. The order inside a batch is:
+reject what is too old, dedupe, price, sessions and their detectors, panes.
+
+Nothing here does I/O or reads a clock. Called by streams.agents.usage and streams.replay.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.baselines import Baselines
+from models.combos import Combos
+from models.config import EngineConfig
+from models.counters import COST, COUNTERS, EVENTS, event_counters
+from models.dedupe import DedupeSet
+from models.detectors.session_outlier import session_finding
+from models.detectors.unit_price import UnitPrice
+from models.pricing import UNPRICED, PriceTable
+from models.sessions import EndedRuns, Sessions
+from models.windows import NO_WATERMARK, Panes, Watermark
+from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
+
+STATE_VERSION = 1
+TOO_OLD = REJECT_REASONS.index("too_old")
+_SOURCE, _EVENT_ID = string_index("source"), string_index("event_id")
+FLAGS = ("none", "warning", "critical")
+
+
+@dataclass(slots=True)
+class UsageOutputs:
+    """What a batch led to: records ready to encode, and counts for metrics."""
+
+    findings: list[dict] = field(default_factory=list)
+    sessions: list[dict] = field(default_factory=list)
+    counted: int = 0
+    duplicates: int = 0
+    late: int = 0
+    rejected: int = 0
+    unpriced: int = 0
+    spend: list[tuple[str, str, str, str, list[int]]] = field(default_factory=list)
+    """(team, model, provider, kind, counters) of the batch."""
+
+
+class UsageEngine:
+    """State of one input partition. Not thread-safe: one batch at a time."""
+
+    def __init__(self, config: EngineConfig, partition: int, prices: PriceTable):
+        self.config = config
+        self.partition = partition
+        self.prices = prices
+        self.next_offset = 0
+        self.watermark = Watermark(config.windows)
+        self.dedupe = DedupeSet(config.dedupe_events)
+        self.combos = Combos()
+        self.sessions = Sessions(config.sessions)
+        self.baselines = Baselines(config.session_outlier)
+        self.panes = Panes(config.windows)
+        self.unit_price = UnitPrice(config.unit_price)
+        self._has_model = np.zeros(0, np.bool_)
+
+    def apply(self, columns: Columns, next_offset: int, now_ms: int) -> UsageOutputs:
+        """Count a batch whose records end before ``next_offset``; too old rows get their status set.
+
+        Rows below the state's ``next_offset`` must have been left out by the caller.
+        """
+        out = UsageOutputs()
+        n = len(columns)
+        oldest = self.watermark.value_ms - self.config.windows.hour_retention_ms
+        timely = columns.status == OK
+        columns.status[timely & (columns.event_time_ms < oldest)] = TOO_OLD
+        fresh, out.duplicates = self.dedupe.mark(columns.status, columns.hash[:, _SOURCE], columns.hash[:, _EVENT_ID])
+        priced = self.prices.price(columns)
+        unpriced = priced.status == UNPRICED
+        counters = np.zeros((n, len(COUNTERS)), np.int64)
+        event_counters(fresh, columns.tokens, priced.cost_nano_usd, priced.estimate_nano_usd, unpriced, counters)
+        combo = self.combos.assign(columns, fresh, self.baselines.register)
+        times = columns.event_time_ms[fresh]
+        out.counted = len(times)
+        out.rejected = int(np.count_nonzero(columns.status != OK))
+        out.unpriced = int(np.count_nonzero(unpriced & fresh))
+        out.late = int(np.count_nonzero(times < self.watermark.value_ms))
+
+        out.findings += self.unit_price.check(columns, fresh, priced.table_nano_usd, now_ms, self.prices.version)
+        candidates, ended = self.sessions.apply(
+            columns,
+            combo,
+            counters,
+            self._combo_has_model(),
+            self.combos.group,
+            self.baselines.warn,
+            self.baselines.page,
+        )
+        for row, event, level, sums in zip(
+            candidates.row.tolist(),
+            candidates.event.tolist(),
+            candidates.level.tolist(),
+            candidates.sums.tolist(),
+            strict=True,
+        ):
+            out.findings.append(self._session_finding(row, level, sums, columns.text(event, "event_id"), now_ms))
+        self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
+        self._end(ended, out, now_ms, "idle")
+        self.watermark.advance(times, now_ms)
+        self.next_offset = max(self.next_offset, next_offset)
+        out.spend = self._spend()
+        return out
+
+    def advance(self, now_ms: int) -> UsageOutputs:
+        """End idle sessions and drop panes past their retention; call after a batch and about once a second."""
+        out = UsageOutputs()
+        if self.watermark.value_ms != NO_WATERMARK:
+            self._end(self.sessions.end_idle(self.watermark.value_ms), out, now_ms, "idle")
+            self.panes.expire(self.watermark.value_ms)
+            self.baselines.expire(self.watermark.value_ms)
+        return out
+
+    def finish(self, now_ms: int) -> UsageOutputs:
+        """End every session: the input is over (replay)."""
+        out = UsageOutputs()
+        self._end(self.sessions.end_idle(np.iinfo(np.int64).max), out, now_ms, "end_of_input")
+        return out
+
+    def flush(self, idle: bool = False) -> dict:
+        """Partials dict of what changed since the last flush; empty panes and baselines if nothing did."""
+        panes = []
+        scopes = self.combos.scopes
+        for number, start, size, counters in self.panes.describe(self.panes.take_dirty()):
+            scope = scopes[number]
+            panes.append(
+                {
+                    "scope_kind": scope.kind,
+                    "team": scope.team,
+                    "model": scope.model,
+                    "agent": scope.agent,
+                    "use_case": scope.use_case,
+                    "window_start": start,
+                    "window_ms": size,
+                    **dict(zip(COUNTERS, counters, strict=True)),
+                }
+            )
+        return {
+            "source_partition": self.partition,
+            "next_offset": self.next_offset,
+            "watermark": self.watermark.value_ms,
+            "idle": idle,
+            "panes": panes,
+            "baselines": self.baselines.take_dirty(),
+        }
+
+    def update_baselines(self, records: list[dict]) -> None:
+        """Take merged peer baselines (Baseline dicts) from rollup; later batches are judged by them."""
+        self.baselines.merge(records)
+
+    def _combo_has_model(self) -> np.ndarray:
+        if len(self._has_model) != len(self.combos):
+            self._has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
+        return self._has_model
+
+    def _session_finding(self, row: int, level: int, sums: list[int], event_id: str, now_ms: int) -> dict:
+        combo = int(self.sessions.combo[row])
+        revision = int(self.sessions.revision[row])
+        return session_finding(
+            config=self.config.session_outlier,
+            session_id=self.sessions.session_id(row),
+            names=self.combos.names[combo],
+            stats=self.baselines.stats[self.combos.group[combo]],
+            sums=sums,
+            times=self.sessions.times[row].tolist(),
+            level=level,
+            revision=revision,
+            status="open" if revision == 1 else "updated",
+            now_ms=now_ms,
+            event_ids=[event_id],
+            price_version=self.prices.version,
+        )
+
+    def _end(self, runs: EndedRuns, out: UsageOutputs, now_ms: int, reason: str) -> None:
+        """Summarise ended runs, resolve their findings, and only then learn from them."""
+        if not len(runs):
+            return
+        for index, session_id in enumerate(runs.session_id):
+            names = self.combos.names[runs.combo[index]]
+            team, agent, use_case, model, _ = names
+            start, first, last = runs.times[index].tolist()
+            sums = runs.sums[index].tolist()
+            level = int(runs.level[index])
+            out.sessions.append(
+                {
+                    "session_id": session_id,
+                    "team": team,
+                    "agent": agent,
+                    "use_case": use_case,
+                    "model": model,
+                    "first_event_time": first,
+                    "last_event_time": last,
+                    **dict(zip(COUNTERS, sums, strict=True)),
+                    "flagged": FLAGS[level],
+                    "close_reason": reason,
+                    "source_partition": self.partition,
+                }
+            )
+            if level:
+                out.findings.append(
+                    session_finding(
+                        config=self.config.session_outlier,
+                        session_id=session_id,
+                        names=names,
+                        stats=self.baselines.stats[self.combos.group[runs.combo[index]]],
+                        sums=sums,
+                        times=[start, first, last],
+                        level=level,
+                        revision=int(runs.revision[index]) + 1,
+                        status="resolved",
+                        now_ms=now_ms,
+                        event_ids=[],
+                        price_version=self.prices.version,
+                    )
+                )
+        self.baselines.observe(
+            self.combos.group[runs.combo], runs.times[:, 2], runs.sums[:, COST], runs.sums[:, EVENTS], runs.level > 0
+        )
+
+    def _spend(self) -> list[tuple[str, str, str, str, list[int]]]:
+        leaves = self.panes.leaves
+        rows = []
+        for leaf in range(leaves.count):
+            team, _, _, model, provider = self.combos.names[leaves.combo[leaf]]
+            rows.append((team, model, provider, KINDS[leaves.kind[leaf]], leaves.sums[leaf].tolist()))
+        return rows
+
+    def snapshot(self) -> dict:
+        """Everything that decides an answer, copied: arrays, lists and plain values, for streams.state."""
+        return {
+            "version": STATE_VERSION,
+            "partition": self.partition,
+            "next_offset": self.next_offset,
+            "watermark": self.watermark.value_ms,
+            "dedupe": self.dedupe.snapshot(),
+            "combos": self.combos.snapshot(),
+            "sessions": self.sessions.snapshot(),
+            "baselines": self.baselines.snapshot(),
+            "panes": self.panes.snapshot(),
+            "unit_price": self.unit_price.snapshot(),
+        }
+
+    @classmethod
+    def restore(cls, config: EngineConfig, prices: PriceTable, snapshot: dict) -> "UsageEngine":
+        """The engine of a ``snapshot``; raises ValueError for another state version, never misreads it."""
+        if snapshot["version"] != STATE_VERSION:
+            raise ValueError(
+                f"state of partition {snapshot['partition']} has version {snapshot['version']}, this program reads "
+                f"{STATE_VERSION}: run the version that wrote it, or start from the input with an empty state topic"
+            )
+        self = cls(config, snapshot["partition"], prices)
+        self.next_offset = snapshot["next_offset"]
+        self.watermark.value_ms = snapshot["watermark"]
+        self.dedupe = DedupeSet.restore(config.dedupe_events, snapshot["dedupe"])
+        self.baselines = Baselines.restore(config.session_outlier, snapshot["baselines"])
+        self.combos = Combos.restore(snapshot["combos"], self.baselines.register)
+        self.sessions = Sessions.restore(config.sessions, snapshot["sessions"])
+        self.panes = Panes.restore(config.windows, snapshot["panes"])
+        self.unit_price = UnitPrice.restore(config.unit_price, snapshot["unit_price"])
+        return self

@@ -1,0 +1,111 @@
+"""Open-addressing index from 64-bit keys to rows, for kernels.
+
+Keys are already well mixed (keyed string hashes or ``mix`` of them), so the low bits address a slot and
+collisions probe linearly. Key 0 marks an empty slot: callers never use it. The index is two arrays of a
+power-of-two length, ``keys`` uint64[cap] and ``rows`` int32[cap]; kernels never grow them, the owning class
+reserves room before a batch (load at most 1/2, so a probe ends). About 24 bytes per entry at that load.
+"""
+
+import numpy as np
+from numba import njit
+
+EMPTY = np.uint64(0)
+MIN_CAPACITY = 1024
+
+
+@njit(cache=True, nogil=True, inline="always")
+def mix(a, b):
+    """A 64-bit key from two, order-dependent; never 0 (splitmix64 finaliser)."""
+    h = (a * np.uint64(0x9E3779B97F4A7C15)) ^ (b + np.uint64(0xD1B54A32D192ED03))
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    h = h ^ (h >> np.uint64(31))
+    return h if h != EMPTY else np.uint64(1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def find(keys, rows, key):
+    """Row of ``key``, or -1."""
+    mask = np.uint64(len(keys) - 1)
+    slot = key & mask
+    while keys[slot] != EMPTY:
+        if keys[slot] == key:
+            return rows[slot]
+        slot = (slot + np.uint64(1)) & mask
+    return np.int32(-1)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def put(keys, rows, key, row):
+    """Set the row of ``key``, new or not. The caller has reserved room."""
+    mask = np.uint64(len(keys) - 1)
+    slot = key & mask
+    while keys[slot] != EMPTY and keys[slot] != key:
+        slot = (slot + np.uint64(1)) & mask
+    keys[slot] = key
+    rows[slot] = row
+
+
+@njit(cache=True, nogil=True)
+def remove(keys, rows, key):
+    """Take ``key`` out, closing the gap so that no tombstones pile up (Knuth 6.4, algorithm R)."""
+    mask = np.uint64(len(keys) - 1)
+    one = np.uint64(1)
+    slot = key & mask
+    while keys[slot] != key:
+        if keys[slot] == EMPTY:
+            return
+        slot = (slot + one) & mask
+    hole = slot
+    while True:
+        slot = (slot + one) & mask
+        if keys[slot] == EMPTY:
+            break
+        home = keys[slot] & mask
+        if ((slot - home) & mask) >= ((slot - hole) & mask):
+            keys[hole] = keys[slot]
+            rows[hole] = rows[slot]
+            hole = slot
+    keys[hole] = EMPTY
+
+
+@njit(cache=True, nogil=True)
+def rebuild(keys, rows, row_keys, count):
+    """Index the first ``count`` rows by their keys; rows whose key is 0 are free and left out."""
+    for row in range(count):
+        if row_keys[row] != EMPTY:
+            put(keys, rows, row_keys[row], np.int32(row))
+
+
+class Index:
+    """Owns the two arrays and grows them between batches."""
+
+    __slots__ = ("keys", "rows")
+
+    def __init__(self, capacity: int = MIN_CAPACITY):
+        self.keys = np.zeros(capacity, np.uint64)
+        self.rows = np.zeros(capacity, np.int32)
+
+    def reserve(self, entries: int, row_keys: np.ndarray, count: int) -> None:
+        """Make room for ``entries`` in all; re-indexes ``row_keys[:count]`` when it grows."""
+        capacity = len(self.keys)
+        if entries * 2 <= capacity:
+            return
+        while capacity < entries * 2:
+            capacity *= 2
+        self.reset(capacity, row_keys, count)
+
+    def reset(self, capacity: int, row_keys: np.ndarray, count: int) -> None:
+        """Start anew with ``row_keys[:count]``."""
+        self.keys = np.zeros(capacity, np.uint64)
+        self.rows = np.zeros(capacity, np.int32)
+        rebuild(self.keys, self.rows, row_keys, count)
+
+
+def grown(array: np.ndarray, rows: int) -> np.ndarray:
+    """``array`` with room for at least ``rows`` rows, at least doubled when it grows; new rows are zero."""
+    if rows <= len(array):
+        return array
+    bigger = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
+    bigger[: len(array)] = array
+    return bigger

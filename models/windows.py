@@ -1,0 +1,294 @@
+"""Event-time panes and the watermark of one input partition.
+
+Guarantee: each counted event is added exactly once to the minute pane and the hour pane of its event time, in
+each of the five scopes of its combo. Counters are cumulative, so publishing a pane again is harmless. A batch
+is first combined per (combo, kind, minute), then those few rows are folded into ten panes each, so an event
+costs one probe, not ten.
+
+Bounds: minute panes are kept ``minute_retention_ms`` behind the watermark, hour panes ``hour_retention_ms``.
+An event whose minute pane is gone still counts in its hour pane; one whose hour pane is gone is rejected as
+too_old before it gets here. Called by models.engine only.
+"""
+
+import numpy as np
+from numba import njit
+
+from models.combos import SKIPPED, Combos
+from models.config import HOUR_MS, MINUTE_MS, WindowConfig
+from models.counters import COUNTERS
+from models.hashtable import Index, find, grown, mix, put
+
+NO_WATERMARK = -1
+SIZES_MS = np.array([MINUTE_MS, HOUR_MS], np.int64)
+
+
+class Watermark:
+    """Newest believable event time minus the allowed lateness; never goes back."""
+
+    __slots__ = ("config", "value_ms")
+
+    def __init__(self, config: WindowConfig):
+        self.config = config
+        self.value_ms = NO_WATERMARK
+
+    def advance(self, event_time_ms: np.ndarray, now_ms: int) -> None:
+        """Take a batch of event times in; those beyond now + max_future_skew_ms are not believed."""
+        believable = event_time_ms[event_time_ms <= now_ms + self.config.max_future_skew_ms]
+        if len(believable):
+            self.value_ms = max(self.value_ms, int(believable.max()) - self.config.lateness_ms)
+
+
+@njit(cache=True, nogil=True)
+def combine(combo, kind, event_time_ms, counters, keys, rows, leaf_of, leaf_kind, leaf_minute, leaf_sums):
+    """Sum counters int64[n, 8] per (combo, kind, minute) into leaves; returns how many there are.
+
+    keys, rows: an empty index with room for n; leaf_* have room for n rows, their sums are overwritten.
+    """
+    leaves = 0
+    last_key = np.uint64(0)
+    leaf = np.int32(0)
+    for i in range(len(combo)):
+        if combo[i] == SKIPPED:
+            continue
+        minute = event_time_ms[i] // MINUTE_MS
+        key = mix(np.uint64(combo[i]) * np.uint64(16) + np.uint64(kind[i]), np.uint64(minute))
+        if key != last_key:
+            last_key = key
+            leaf = find(keys, rows, key)
+            if leaf < 0:
+                leaf = np.int32(leaves)
+                leaves += 1
+                put(keys, rows, key, leaf)
+                leaf_of[leaf] = combo[i]
+                leaf_kind[leaf] = kind[i]
+                leaf_minute[leaf] = minute * MINUTE_MS
+                leaf_sums[leaf, :] = 0
+        for c in range(counters.shape[1]):
+            leaf_sums[leaf, c] += counters[i, c]
+    return leaves
+
+
+@njit(cache=True, nogil=True)
+def fold(
+    leaves,
+    oldest_minute_ms,
+    leaf_of,
+    leaf_minute,
+    leaf_sums,
+    scope,
+    sizes,
+    keys,
+    rows,
+    pane_key,
+    pane_scope,
+    pane_start,
+    pane_size,
+    sums,
+    dirty,
+    dirty_rows,
+    counts,
+):
+    """Add leaves to the panes of their scopes. counts int64[2] = (panes, dirty panes), updated.
+
+    The caller has reserved 2 * 5 * leaves more panes.
+    """
+    for leaf in range(leaves):
+        for s in range(scope.shape[1]):
+            number = scope[leaf_of[leaf], s]
+            for size in range(len(sizes)):
+                if size == 0 and leaf_minute[leaf] < oldest_minute_ms:
+                    continue
+                start = leaf_minute[leaf] - leaf_minute[leaf] % sizes[size]
+                key = mix(np.uint64(number) * np.uint64(2) + np.uint64(size), np.uint64(start))
+                row = find(keys, rows, key)
+                if row < 0:
+                    row = np.int32(counts[0])
+                    counts[0] += 1
+                    put(keys, rows, key, row)
+                    pane_key[row] = key
+                    pane_scope[row] = number
+                    pane_start[row] = start
+                    pane_size[row] = sizes[size]
+                    sums[row, :] = 0
+                    dirty[row] = False
+                for c in range(leaf_sums.shape[1]):
+                    sums[row, c] += leaf_sums[leaf, c]
+                if not dirty[row]:
+                    dirty[row] = True
+                    dirty_rows[counts[1]] = row
+                    counts[1] += 1
+
+
+class Leaves:
+    """The combined rows of the last batch, for metrics; valid until the next one."""
+
+    __slots__ = ("combo", "count", "kind", "minute_ms", "sums")
+
+    def __init__(self):
+        self.count = 0
+        self._allocate(1024)
+
+    def _allocate(self, n: int) -> None:
+        self.combo = np.empty(n, np.int32)
+        self.kind = np.empty(n, np.int8)
+        self.minute_ms = np.empty(n, np.int64)
+        self.sums = np.empty((n, len(COUNTERS)), np.int64)
+
+    def reserve(self, n: int) -> None:
+        if n > len(self.combo):
+            self._allocate(2 * n)
+
+
+class Panes:
+    """The panes of one input partition: struct-of-arrays, one row per (scope, start, size)."""
+
+    __slots__ = (
+        "_counts",
+        "_dirty",
+        "_dirty_rows",
+        "_index",
+        "_key",
+        "_leaf_index",
+        "_scope",
+        "_size",
+        "_start",
+        "config",
+        "leaves",
+        "sums",
+    )
+
+    def __init__(self, config: WindowConfig):
+        self.config = config
+        self.leaves = Leaves()
+        self._leaf_index = Index()
+        self._index = Index()
+        self._counts = np.zeros(2, np.int64)
+        self._key = np.zeros(1024, np.uint64)
+        self._scope = np.zeros(1024, np.int32)
+        self._start = np.zeros(1024, np.int64)
+        self._size = np.zeros(1024, np.int64)
+        self._dirty = np.zeros(1024, np.bool_)
+        self._dirty_rows = np.zeros(1024, np.int32)
+        self.sums = np.zeros((1024, len(COUNTERS)), np.int64)
+
+    def __len__(self) -> int:
+        return int(self._counts[0])
+
+    def add(
+        self,
+        combos: Combos,
+        combo: np.ndarray,
+        kind: np.ndarray,
+        event_time_ms: np.ndarray,
+        counters: np.ndarray,
+        watermark_ms: int,
+    ) -> None:
+        """Count one batch: combo int32[n] (SKIPPED rows are left out), counters int64[n, 8]."""
+        n = len(combo)
+        leaves = self.leaves
+        leaves.reserve(n)
+        capacity = len(self._leaf_index.keys)
+        while capacity < 2 * n:
+            capacity *= 2
+        self._leaf_index.reset(capacity, self._key, 0)
+        leaves.count = combine(
+            combo,
+            kind,
+            event_time_ms,
+            counters,
+            self._leaf_index.keys,
+            self._leaf_index.rows,
+            leaves.combo,
+            leaves.kind,
+            leaves.minute_ms,
+            leaves.sums,
+        )
+        self._reserve(len(self) + leaves.count * combos.scope.shape[1] * len(SIZES_MS))
+        oldest_minute_ms = watermark_ms - self.config.minute_retention_ms
+        fold(
+            leaves.count,
+            oldest_minute_ms,
+            leaves.combo,
+            leaves.minute_ms,
+            leaves.sums,
+            combos.scope,
+            SIZES_MS,
+            self._index.keys,
+            self._index.rows,
+            self._key,
+            self._scope,
+            self._start,
+            self._size,
+            self.sums,
+            self._dirty,
+            self._dirty_rows,
+            self._counts,
+        )
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._key):
+            for name in ("_key", "_scope", "_start", "_size", "_dirty", "_dirty_rows", "sums"):
+                setattr(self, name, grown(getattr(self, name), rows))
+        self._index.reserve(rows, self._key, len(self))
+
+    def take_dirty(self) -> np.ndarray:
+        """Rows int32[k] changed since the last call."""
+        rows = self._dirty_rows[: self._counts[1]].copy()
+        self._dirty[rows] = False
+        self._counts[1] = 0
+        return rows
+
+    def describe(self, rows: np.ndarray):
+        """(scope number, start ms, size ms, counters) of each of ``rows``, as plain values."""
+        return zip(
+            self._scope[rows].tolist(),
+            self._start[rows].tolist(),
+            self._size[rows].tolist(),
+            self.sums[rows].tolist(),
+            strict=True,
+        )
+
+    def expire(self, watermark_ms: int) -> int:
+        """Drop panes past their retention; the caller has published dirty ones. Returns how many went."""
+        count = len(self)
+        size, start = self._size[:count], self._start[:count]
+        retention = np.where(size == MINUTE_MS, self.config.minute_retention_ms, self.config.hour_retention_ms)
+        keep = np.flatnonzero((start + size + retention > watermark_ms) | self._dirty[:count])
+        dropped = count - len(keep)
+        if dropped:
+            for name in ("_key", "_scope", "_start", "_size", "_dirty", "sums"):
+                array = getattr(self, name)
+                array[: len(keep)] = array[keep]
+            self._counts[0] = len(keep)
+            dirty = np.flatnonzero(self._dirty[: len(keep)])
+            self._dirty_rows[: len(dirty)] = dirty
+            self._counts[1] = len(dirty)
+            self._index.reset(len(self._index.keys), self._key, len(keep))
+        return dropped
+
+    def snapshot(self) -> dict:
+        """All panes, copied; what was not yet published is published again after a restore."""
+        count = len(self)
+        return {
+            "key": self._key[:count].copy(),
+            "scope": self._scope[:count].copy(),
+            "start": self._start[:count].copy(),
+            "size": self._size[:count].copy(),
+            "sums": self.sums[:count].copy(),
+            "dirty": self._dirty[:count].copy(),
+        }
+
+    @classmethod
+    def restore(cls, config: WindowConfig, snapshot: dict) -> "Panes":
+        self = cls(config)
+        count = len(snapshot["key"])
+        self._reserve(count)
+        for name in ("key", "scope", "start", "size", "dirty"):
+            getattr(self, f"_{name}")[:count] = snapshot[name]
+        self.sums[:count] = snapshot["sums"]
+        self._counts[0] = count
+        dirty = np.flatnonzero(self._dirty[:count])
+        self._dirty_rows[: len(dirty)] = dirty
+        self._counts[1] = len(dirty)
+        self._index.reset(len(self._index.keys), self._key, count)
+        return self

@@ -1,0 +1,135 @@
+"""Peer groups: bins, quantiles, thresholds and learning."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.baselines import BINS, LOWEST_COST_NANO_USD, Baselines, bin_of, chain, quantile
+from models.config import DAY_MS, USD, SessionOutlierConfig
+
+DAY = 20_000
+
+
+def observe(baselines: Baselines, group: int, costs: list[int], events: int = 5, flagged: bool = False) -> None:
+    n = len(costs)
+    baselines.observe(
+        np.full(n, group), np.full(n, DAY * DAY_MS), np.array(costs), np.full(n, events), np.full(n, flagged)
+    )
+
+
+def broadcast(source: Baselines) -> list[dict]:
+    return source.take_dirty()
+
+
+@given(st.lists(st.integers(LOWEST_COST_NANO_USD, 10**12), min_size=1, max_size=200), st.floats(0.05, 0.95))
+def test_quantile_is_within_a_bin_of_the_exact_one(values, q):
+    bins = np.bincount(bin_of(np.array(values, np.float64), LOWEST_COST_NANO_USD), minlength=BINS).astype(float)
+    exact = sorted(values)[min(int(q * len(values)), len(values) - 1)]
+    lower = sorted(values)[max(0, int(np.ceil(q * len(values))) - 1)]
+    found = quantile(bins, q, LOWEST_COST_NANO_USD)
+    assert lower / 1.36 <= found <= exact * 1.36
+
+
+def test_values_beyond_the_edges_fall_in_the_outer_bins():
+    assert bin_of(np.array([1.0, 1e18]), LOWEST_COST_NANO_USD).tolist() == [0, BINS - 1]
+    assert quantile(np.zeros(BINS), 0.5, 1) == 0.0
+
+
+def test_without_peers_only_the_absolute_cap_flags():
+    baselines = Baselines(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
+    group = baselines.register("t", "a", "m")
+    assert baselines.warn[group] == baselines.page[group] == 50 * USD
+    assert baselines.stats[group] is None
+
+
+def test_threshold_is_ten_times_the_median_plus_a_margin_that_shrinks_with_peers():
+    config = SessionOutlierConfig()
+    ratios = []
+    for n in (25, 400, 10_000):
+        baselines = Baselines(config)
+        group = baselines.register("t", "a", "m")
+        rng = np.random.default_rng(1)
+        observe(baselines, group, (rng.lognormal(0, 0.8, n) * USD).astype(int).tolist())
+        baselines.merge(broadcast(baselines))
+        stats = baselines.stats[group]
+        assert stats.expected_nano_usd == pytest.approx(USD, rel=0.35)
+        assert config.ratio * stats.expected_nano_usd < baselines.warn[group] < baselines.page[group]
+        ratios.append(baselines.page[group] / stats.expected_nano_usd)
+    assert ratios[0] > ratios[1] > ratios[2]
+    assert ratios[2] == pytest.approx(10, rel=0.05)
+
+
+def test_few_peers_do_not_page_and_fewer_do_not_warn():
+    baselines = Baselines(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
+    group = baselines.register("t", "a", "m")
+    observe(baselines, group, [USD] * 4)
+    baselines.merge(broadcast(baselines))
+    assert baselines.warn[group] == baselines.page[group] == 50 * USD
+    observe(baselines, group, [USD] * 10)
+    baselines.merge(broadcast(baselines))
+    assert 9 * USD < baselines.warn[group] < 50 * USD
+    assert baselines.page[group] == 50 * USD
+
+
+def test_a_new_group_is_judged_by_its_ancestor_with_a_wider_margin():
+    baselines = Baselines(SessionOutlierConfig())
+    known = baselines.register("t", "a", "m")
+    observe(baselines, known, [USD] * 200)
+    baselines.merge(broadcast(baselines))
+    new_agent = baselines.register("t", "b", "m")
+    other_model = baselines.register("x", "b", "n")
+    assert baselines.stats[new_agent].reliable == 200
+    assert baselines.page[new_agent] > baselines.page[known]
+    assert baselines.page[other_model] > baselines.page[known]
+
+
+def test_cheap_sessions_never_page_below_a_dollar_of_excess():
+    baselines = Baselines(SessionOutlierConfig(min_excess_nano_usd=USD))
+    group = baselines.register("t", "a", "m")
+    observe(baselines, group, [100_000] * 500)
+    baselines.merge(broadcast(baselines))
+    assert baselines.page[group] >= USD
+    assert baselines.warn[group] < 10_000_000
+
+
+def test_flagged_sessions_are_winsorised_and_free_ones_teach_nothing():
+    baselines = Baselines(SessionOutlierConfig())
+    group = baselines.register("t", "a", "m")
+    observe(baselines, group, [USD] * 100)
+    baselines.merge(broadcast(baselines))
+    observe(baselines, group, [0] * 50)
+    assert baselines.take_dirty() == []
+    observe(baselines, group, [900 * USD], flagged=True)
+    part = next(part for part in baselines.take_dirty() if part["level"] == 0)
+    highest = max(i for i, count in enumerate(part["cost_bins"]) if count)
+    assert highest <= bin_of(np.array([11.0 * USD]), LOWEST_COST_NANO_USD)[0]
+
+
+def test_every_level_of_the_chain_learns():
+    baselines = Baselines(SessionOutlierConfig())
+    observe(baselines, baselines.register("t", "a", "m"), [USD])
+    keys = {(p["level"], p["team"], p["agent"], p["model"]) for p in baselines.take_dirty()}
+    assert keys == set(chain("t", "a", "m"))
+
+
+def test_restored_baselines_judge_the_same():
+    baselines = Baselines(SessionOutlierConfig())
+    group = baselines.register("t", "a", "m")
+    observe(baselines, group, [USD, 2 * USD, 3 * USD] * 20)
+    baselines.merge(baselines.take_dirty())
+    observe(baselines, group, [USD])
+    restored = Baselines.restore(baselines.config, baselines.snapshot())
+    number = restored.register("t", "a", "m")
+    assert restored.page[number] == baselines.page[group]
+    assert restored.take_dirty() == baselines.take_dirty()
+
+
+def test_days_without_weight_are_forgotten():
+    baselines = Baselines(SessionOutlierConfig(half_life_days=1))
+    observe(baselines, baselines.register("t", "a", "m"), [USD])
+    baselines.take_dirty()
+    baselines.expire((DAY + 3) * DAY_MS)
+    assert baselines.snapshot()["own"]
+    baselines.expire((DAY + 8) * DAY_MS)
+    assert baselines.snapshot()["own"] == []

@@ -1,0 +1,47 @@
+"""The index against a plain dict, with removals and long probe runs."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.hashtable import MIN_CAPACITY, Index, find, grown, put, remove
+
+# Few distinct low bits, so that keys collide and probe runs wrap around the end of the table.
+keys = st.builds(
+    lambda low, high: ((high * MIN_CAPACITY + low) % 2**64) or 1,
+    st.sampled_from([0, 1, 2, MIN_CAPACITY - 2, MIN_CAPACITY - 1]),
+    st.integers(0, 40),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), keys), max_size=120))
+def test_equals_a_dict(steps):
+    index, twin = Index(), {}
+    for number, (add, key) in enumerate(steps):
+        if add:
+            put(index.keys, index.rows, np.uint64(key), np.int32(number))
+            twin[key] = number
+        else:
+            remove(index.keys, index.rows, np.uint64(key))
+            twin.pop(key, None)
+    for _, key in steps:
+        assert find(index.keys, index.rows, np.uint64(key)) == twin.get(key, -1)
+    assert np.count_nonzero(index.keys) == len(twin)
+
+
+def test_growing_keeps_every_entry():
+    index = Index()
+    row_keys = (np.arange(1, 5001, dtype=np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    index.reserve(5000, row_keys, 5000)
+    assert len(index.keys) >= 10_000
+    assert [find(index.keys, index.rows, key) for key in row_keys[::97]] == list(range(0, 5000, 97))
+
+
+def test_grown_keeps_contents_and_zeroes_the_rest():
+    array = np.ones((3, 2), np.int64)
+    bigger = grown(array, 4)
+    assert bigger.shape == (6, 2)
+    assert bigger[:3].sum() == 6
+    assert bigger[3:].sum() == 0
+    assert grown(bigger, 5) is bigger
