@@ -1,0 +1,1 @@
+"""PagerDuty: incidents over the Events API v2."""

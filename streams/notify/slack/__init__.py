@@ -1,0 +1,1 @@
+"""Slack: Block Kit messages to an incoming webhook."""

@@ -1,0 +1,1 @@
+"""Webhook: the finding itself, as JSON, to any HTTP endpoint."""
