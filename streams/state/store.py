@@ -19,8 +19,8 @@ import zlib
 from dataclasses import dataclass, field
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from streams.follow import read_all
 from streams.state import codec
 
 log = structlog.get_logger()
@@ -104,21 +104,8 @@ class StateStore:
 
     async def _read(self, partition: int) -> _Scan:
         scan = _Scan()
-        consumer = AIOKafkaConsumer(
-            **self._client_settings, enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
-        )
-        await consumer.start()
-        try:
-            tp = TopicPartition(self.topic, partition)
-            consumer.assign([tp])
-            end = (await consumer.end_offsets([tp]))[tp]
-            await consumer.seek_to_beginning(tp)
-            while await consumer.position(tp) < end:
-                for records in (await consumer.getmany(tp, timeout_ms=500)).values():
-                    for record in records:
-                        _take(scan, record.key, record.value)
-        finally:
-            await consumer.stop()
+        for record in await read_all(self._client_settings, self.topic, [partition]):
+            _take(scan, record.key, record.value)
         return scan
 
 

@@ -1,0 +1,232 @@
+"""The usage agent: a batch of usage events in, findings, ended sessions, rejects and partials out.
+
+One UsageEngine per assigned partition. ``handle`` applies a batch and hands its outputs to the producer;
+``flush`` publishes what changed since the last time; ``checkpoint`` makes state and offset durable together.
+The offset that may be committed (``durable_offset``) is that of the last checkpoint whose outputs the broker has
+acknowledged, so a crash at any point re-reads and overwrites, and loses nothing.
+
+A lock per agent keeps apply-and-send whole: a checkpoint never covers a batch whose outputs are not yet sent.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+
+from models.engine import UsageEngine, UsageOutputs
+from models.pricing import PriceTable
+from models.scopes import Scope
+from schemas.codec import encode
+from schemas.columns import OK, REJECT_REASONS
+from schemas.decode import Decoder
+from streams.producer import Producer
+from streams.state.store import StateStore
+from streams.topics import Topics, partition_for
+from streams.transport import PartitionBatch
+from streams.web.metrics import Metrics
+
+log = structlog.get_logger()
+
+HEARTBEAT_MS = 1_000
+"""A partition without changes still says how far it is, so that merged windows can close."""
+
+
+class UsageAgent:
+    """All usage partitions assigned to this worker."""
+
+    def __init__(
+        self,
+        *,
+        config,
+        topics: Topics,
+        producer: Producer,
+        store: StateStore,
+        decoder: Decoder,
+        metrics: Metrics,
+        clock_ms: Callable[[], int],
+    ):
+        self._config = config
+        self._topics = topics
+        self._producer = producer
+        self._store = store
+        self._decoder = decoder
+        self._metrics = metrics
+        self._clock_ms = clock_ms
+        self._prices = PriceTable(config.prices)
+        self._engines: dict[int, UsageEngine] = {}
+        self._durable: dict[int, int] = {}
+        self._last_input_ms: dict[int, int] = {}
+        self._last_partials_ms: dict[int, int] = defaultdict(int)
+        self._baselines: dict[tuple, dict] = {}
+        self._lock = asyncio.Lock()
+
+    async def assign(self, partition: int) -> None:
+        """Take a partition over: restore its newest checkpoint, or begin with the oldest record there is."""
+        state = await self._store.load(partition)
+        if state is None:
+            engine = UsageEngine(self._config, partition, self._prices)
+        else:
+            engine = UsageEngine.restore(self._config, self._prices, state)
+        engine.update_baselines(list(self._baselines.values()))
+        self._engines[partition] = engine
+        self._durable[partition] = engine.next_offset
+        self._last_input_ms[partition] = self._clock_ms()
+
+    async def revoke(self, partition: int) -> None:
+        """Hand a partition over: everything published and checkpointed, then forgotten."""
+        if partition in self._engines:
+            await self.checkpoint([partition])
+            self.drop(partition)
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition without a checkpoint: its next owner re-reads from the last one."""
+        self._engines.pop(partition, None)
+        self._durable.pop(partition, None)
+
+    def resume_offset(self, partition: int) -> int | None:
+        """Where to read on: the state's offset, never the committed one."""
+        engine = self._engines.get(partition)
+        return engine.next_offset if engine else None
+
+    def durable_offset(self, partition: int) -> int | None:
+        return self._durable.get(partition)
+
+    async def handle(self, batch: PartitionBatch) -> None:
+        """Count one batch and send what it led to."""
+        partition = batch.tp.partition
+        async with self._lock:
+            engine = self._engines[partition]
+            now_ms = self._clock_ms()
+            first = int(np.searchsorted(batch.offset, engine.next_offset))
+            columns = self._decoder.decode(
+                batch.payload, batch.value_start[first:], batch.value_end[first:], batch.offset[first:]
+            )
+            out = engine.apply(columns, batch.next_offset, now_ms)
+            self._last_input_ms[partition] = now_ms
+            for row in np.flatnonzero(columns.status != OK).tolist():
+                reason = REJECT_REASONS[columns.status[row]]
+                await self._reject(batch, first + row, reason)
+            for reject in batch.rejected:
+                await self._reject_range(batch, reject)
+            await self._send(out)
+            await self._send(engine.advance(now_ms))
+            self._observe(partition, batch, out)
+
+    async def flush(self) -> None:
+        """Publish the partials of every partition that changed or has been quiet for a second."""
+        async with self._lock:
+            for partition in list(self._engines):
+                await self._flush(partition)
+
+    async def checkpoint(self, partitions: list[int] | None = None) -> None:
+        """Make state and offset durable together; moves ``durable_offset`` once the broker has it all."""
+        for partition in list(self._engines) if partitions is None else partitions:
+            async with self._lock:
+                engine = self._engines.get(partition)
+                if engine is None or engine.next_offset == self._durable[partition]:
+                    continue
+                await self._flush(partition)
+                next_offset, state = engine.next_offset, engine.snapshot()
+                await self._producer.flush()
+            await self._store.save(partition, next_offset, state)
+            if partition in self._durable:
+                self._durable[partition] = next_offset
+
+    def take_baselines(self, records: list[dict]) -> None:
+        """Merged peer baselines from rollup, for all partitions here and those still to come."""
+        for record in records:
+            key = (record["level"], record["team"], record["agent"], record["model"])
+            self._baselines[key] = record
+        for engine in self._engines.values():
+            engine.update_baselines(records)
+
+    def describe(self) -> dict[int, dict]:
+        """Per partition, for logs and the ready page."""
+        return {
+            partition: {
+                "next_offset": engine.next_offset,
+                "durable_offset": self._durable[partition],
+                "live_sessions": len(engine.sessions),
+                "panes": len(engine.panes),
+                "watermark": engine.watermark.value_ms,
+            }
+            for partition, engine in self._engines.items()
+        }
+
+    async def _flush(self, partition: int) -> None:
+        now_ms = self._clock_ms()
+        engine = self._engines[partition]
+        await self._send(engine.advance(now_ms))
+        idle = now_ms - self._last_input_ms[partition] > self._config.windows.idle_partition_ms
+        partials = engine.flush(idle)
+        changed = bool(partials["panes"] or partials["baselines"])
+        if not changed and now_ms - self._last_partials_ms[partition] < HEARTBEAT_MS:
+            return
+        self._last_partials_ms[partition] = now_ms
+        for target, part in enumerate(_split(partials, self._topics.partials.partitions)):
+            await self._producer.send(
+                self._topics.partials.name, str(partition).encode(), encode("partials", part), partition=target
+            )
+
+    async def _send(self, out: UsageOutputs) -> None:
+        for finding in out.findings:
+            await self._producer.send(self._topics.anomalies.name, finding["id"].encode(), encode("finding", finding))
+        for session in out.sessions:
+            await self._producer.send(
+                self._topics.sessions.name, session["session_id"].encode(), encode("session_summary", session)
+            )
+
+    async def _reject(self, batch: PartitionBatch, row: int, reason: str) -> None:
+        record = {
+            "reason": reason,
+            "topic": batch.tp.topic,
+            "partition": batch.tp.partition,
+            "offset": int(batch.offset[row]),
+            "timestamp": int(batch.timestamp_ms[row]),
+            "key": batch.key(row),
+            "value": batch.value(row),
+        }
+        await self._producer.send(self._topics.rejected.name, record["key"], encode("rejected", record))
+
+    async def _reject_range(self, batch: PartitionBatch, reject) -> None:
+        record = {
+            "reason": reject.reason,
+            "detail": f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed",
+            "topic": batch.tp.topic,
+            "partition": batch.tp.partition,
+            "offset": reject.first_offset,
+            "timestamp": 0,
+            "key": None,
+            "value": None,
+        }
+        await self._producer.send(self._topics.rejected.name, None, encode("rejected", record))
+
+    def _observe(self, partition: int, batch: PartitionBatch, out: UsageOutputs) -> None:
+        log.debug(
+            "batch_applied",
+            partition=partition,
+            first_offset=batch.first_offset,
+            next_offset=batch.next_offset,
+            counted=out.counted,
+            duplicates=out.duplicates,
+            late=out.late,
+            rejected=out.rejected,
+            findings=len(out.findings),
+            sessions_ended=len(out.sessions),
+        )
+
+
+def _split(partials: dict, partitions: int) -> list[dict]:
+    """One Partials dict per rollup partition; scopes and peer groups always go to the same one."""
+    parts = [{**partials, "panes": [], "baselines": []} for _ in range(partitions)]
+    if partitions == 1:
+        return [partials]
+    for pane in partials["panes"]:
+        scope = Scope(pane["scope_kind"], pane["team"], pane["model"], pane["agent"], pane["use_case"])
+        parts[partition_for(scope.key.encode(), partitions)]["panes"].append(pane)
+    for part in partials["baselines"]:
+        key = f"{part['level']}|{part['team']}|{part['agent']}|{part['model']}"
+        parts[partition_for(key.encode(), partitions)]["baselines"].append(part)
+    return parts
