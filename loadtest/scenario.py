@@ -11,6 +11,7 @@ import heapq
 import math
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from streams.files import event_from_json, read_events
@@ -105,11 +106,11 @@ def _coding(data: Path) -> Iterator[tuple[int, dict]]:
     timeline = []
     for events in sessions.values():
         offsets_ms = [0]
-        for earlier, later in zip(events, events[1:], strict=False):
+        for earlier, later in pairwise(events):
             offsets_ms.append(offsets_ms[-1] + min(later["event_time"] - earlier["event_time"], SESSION_GAP_MS))
         squeeze = min(1.0, last_ms / max(offsets_ms[-1], 1))
         offsets_ms = [int(offset_ms * squeeze) for offset_ms in offsets_ms]
-        start_ms = min(last_ms * before // total, last_ms - offsets_ms[-1])
+        start_ms = (last_ms - offsets_ms[-1]) * before // total
         before += len(events)
         for event, offset_ms in zip(events, offsets_ms, strict=True):
             if event["cost_nano_usd"] == INCIDENT_NANO_USD:
