@@ -1,0 +1,105 @@
+"""What has become of each finding at each receiver: the memory that makes retries and restarts harmless.
+
+One entry per (receiver, finding id): the highest revision that is settled (delivered or refused for good) and
+the revisions still to be delivered, as whole findings. Recorded before a finding is accepted and after it is
+settled, so a log that is durable is an outbox: what it holds as pending survives a crash, and what it holds as
+settled is not sent again. A crash between a destination's answer and its record repeats that one request, with
+the same dedup key.
+
+``MemoryNotificationLog`` forgets with the process. It is the log of tests and replays, and the cache to put in
+front of a durable one: ``apply`` its entries when they are read back. Some 400 bytes an entry, bounded.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+State = Literal["pending", "sent", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The delivery state of one finding at one receiver; the latest entry of a key counts."""
+
+    receiver: str
+    finding_id: str
+    state: State
+    """``pending`` while anything is to be delivered, else how the settled revision ended."""
+    settled_revision: int
+    """0 before the first."""
+    at_ms: int
+    detail: str = ""
+    """Why it failed."""
+    pending: tuple[dict, ...] = ()
+    """An alert and the resolution that follows it, or one of the two."""
+
+    @property
+    def key(self) -> str:
+        """Key for a compacted topic; receivers' names hold no slash."""
+        return f"{self.receiver}/{self.finding_id}"
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> "Entry":
+        """Inverse of ``encode``; raises ValueError, KeyError or TypeError for anything else."""
+        fields = json.loads(value)
+        return cls(**{**fields, "pending": tuple(fields["pending"])})
+
+
+class NotificationLog(Protocol):
+    durable: bool
+    """True if what ``record`` has returned from survives the process."""
+
+    def get(self, receiver: str, finding_id: str) -> Entry | None: ...
+
+    def sent(self, receiver: str, finding_id: str, revision: int) -> bool:
+        """True if this revision or a later one is settled: there is nothing left to do."""
+
+    def pending(self, receiver: str) -> list[Entry]:
+        """What a start has to take up again, oldest first."""
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        """Keep these, in this order. Raises RetryableError if that is not certain; then call again."""
+
+
+class MemoryNotificationLog:
+    durable = False
+
+    def __init__(self, max_settled: int = 200_000) -> None:
+        """Keep the latest ``max_settled`` settled entries, and every pending one."""
+        self._max_settled = max_settled
+        self._settled: dict[tuple[str, str], Entry] = {}
+        self._pending: dict[tuple[str, str], Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._settled) + len(self._pending)
+
+    def get(self, receiver: str, finding_id: str) -> Entry | None:
+        key = (receiver, finding_id)
+        return self._pending.get(key) or self._settled.get(key)
+
+    def sent(self, receiver: str, finding_id: str, revision: int) -> bool:
+        entry = self.get(receiver, finding_id)
+        return entry is not None and entry.settled_revision >= revision
+
+    def pending(self, receiver: str) -> list[Entry]:
+        return [entry for entry in self._pending.values() if entry.receiver == receiver]
+
+    def apply(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            key = (entry.receiver, entry.finding_id)
+            if entry.state == "pending":
+                self._settled.pop(key, None)
+                self._pending[key] = entry
+                continue
+            self._pending.pop(key, None)
+            self._settled.pop(key, None)
+            self._settled[key] = entry
+            if len(self._settled) > self._max_settled:
+                del self._settled[next(iter(self._settled))]
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        self.apply(entries)

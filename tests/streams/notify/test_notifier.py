@@ -1,0 +1,334 @@
+"""Delivery against a real HTTP server that misbehaves by script: nothing lost, and repeats only where unavoidable."""
+
+import asyncio
+import re
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.errors import RetryableError
+from streams.notify.acks import DeliveredOffsets
+from streams.notify.notification_log import MemoryNotificationLog
+
+LIMIT = 20.0
+"""Seconds of real time after which a test that hangs fails."""
+
+
+def ids(destination) -> list[str]:
+    return [body["id"] for body in destination.accepted]
+
+
+async def within(awaitable):
+    return await asyncio.wait_for(awaitable, LIMIT)
+
+
+async def test_delivers_once_and_remembers(destination, clock, finding, receiver, running):
+    log, told = MemoryNotificationLog(), []
+    hook = receiver("webhook", destination.url)
+    async with running([hook], log, clock, on_delivered=lambda *call: told.append(call)) as notifier:
+        future = await notifier.submit(finding(1))
+        await within(future)
+        again = await notifier.submit(finding(1))
+        assert again.done() and notifier.pending() == 0
+    assert destination.accepted == [finding(1)]
+    assert told == [("webhook", finding(1), True)]
+    assert log.get("webhook", finding(1)["id"]).state == "sent"
+    assert log.sent("webhook", finding(1)["id"], 1) and not log.sent("webhook", finding(1)["id"], 2)
+
+
+async def test_429_waits_as_long_as_asked(destination, clock, finding, receiver, running):
+    destination.script = [(429, {"Retry-After": "7"}, "slow down")]
+    async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        await within(await notifier.submit(finding(1)))
+    assert len(destination.requests) == 2 and len(destination.accepted) == 1
+    assert 7.0 in clock.slept
+
+
+async def test_retry_after_as_a_date(destination, clock, finding, receiver, running):
+    destination.script = [(503, {"Retry-After": "Thu, 01 Jan 1970 00:17:10 GMT"}, "")]
+    async with running([receiver("webhook", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        await within(await notifier.submit(finding(1)))
+    assert 30.0 in clock.slept  # the clock stood at 1000 s, the date is 1030 s
+
+
+async def test_5xx_backs_off_exponentially(destination, clock, finding, receiver, running):
+    destination.script = [503] * 9
+    async with running([receiver("pagerduty", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        await within(await notifier.submit(finding(1)))
+    assert [wait for wait in clock.slept if wait >= 1] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert {body["dedup_key"] for _, body in destination.requests} == {finding(1)["id"]}
+    assert len(destination.accepted) == 1
+
+
+async def test_refused_then_up(destination, clock, finding, receiver, running, free_port):
+    await destination.stop()
+    hook = receiver("webhook", f"http://127.0.0.1:{free_port}/hook")
+
+    async def come_up(sleeps):
+        if sleeps == 5:
+            await destination.start(free_port)
+
+    clock.on_sleep = come_up
+    async with running([hook], MemoryNotificationLog(), clock) as notifier:
+        futures = await notifier.submit_many([finding(n) for n in range(20)])
+        await within(asyncio.gather(*futures))
+    assert ids(destination) == [finding(n)["id"] for n in range(20)]
+
+
+async def test_unanswered_request_is_repeated_with_the_same_key(destination, clock, finding, receiver, running):
+    destination.script = ["close"]
+    hook = receiver("webhook", destination.url, authorization="Bearer token-1")
+    async with running([hook], MemoryNotificationLog(), clock) as notifier:
+        await within(await notifier.submit(finding(1)))
+    keys = [headers["Idempotency-Key"] for headers, _ in destination.requests]
+    assert keys == [f"{finding(1)['id']}:1"] * 2
+    assert destination.requests[0][0]["Authorization"] == "Bearer token-1"
+
+
+async def test_good_status_counts_even_if_the_body_breaks_off(destination, clock, finding, receiver, running):
+    destination.script = ["half"]
+    async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        await within(await notifier.submit(finding(1)))
+    assert len(destination.requests) == 1
+
+
+async def test_4xx_is_recorded_and_not_retried(destination, clock, finding, receiver, running):
+    destination.script = [(400, {}, "invalid_payload: " + "x" * 5000), (404, {}, "no_service")]
+    log, told = MemoryNotificationLog(), []
+    hook = receiver("webhook", destination.url)
+    async with running([hook], log, clock, on_delivered=lambda *call: told.append(call)) as notifier:
+        for n in (1, 2, 3):
+            await within(await notifier.submit(finding(n)))
+        assert (await notifier.submit(finding(1))).done()
+    assert len(destination.requests) == 3 and ids(destination) == [finding(3)["id"]]
+    entry = log.get("webhook", finding(1)["id"])
+    assert entry.state == "failed" and entry.detail.startswith("HTTP 400: invalid_payload: xx")
+    assert len(entry.detail) < 400
+    assert [ok for _, _, ok in told] == [False, False, True]
+
+
+async def test_redirect_is_not_followed(destination, clock, finding, receiver, running):
+    destination.script = [(302, {"Location": "/elsewhere"}, "")]
+    log = MemoryNotificationLog()
+    async with running([receiver("webhook", destination.url)], log, clock) as notifier:
+        await within(await notifier.submit(finding(1)))
+    assert "set the receiver's url" in log.get("webhook", finding(1)["id"]).detail
+
+
+async def test_a_dead_receiver_delays_nobody(destination, clock, finding, receiver, running, free_port):
+    dead = receiver("webhook", f"http://127.0.0.1:{free_port}/hook", name="dead")
+    alive = receiver("webhook", destination.url, name="alive")
+    done = asyncio.Event()
+
+    def on_delivered(name, _finding, ok):
+        assert (name, ok) == ("alive", True)
+        if len(destination.accepted) == 50:
+            done.set()
+
+    async with running([dead, alive], MemoryNotificationLog(), clock, on_delivered=on_delivered) as notifier:
+        futures = await notifier.submit_many([finding(n) for n in range(50)])
+        await within(done.wait())
+        assert not any(future.done() for future in futures)
+        assert notifier.pending_by_receiver() == {"dead": 50, "alive": 0}
+        assert await notifier.stop(0) == 50
+
+
+async def test_newer_revision_replaces_one_that_waits(destination, clock, finding, receiver, running):
+    destination.hold = asyncio.Event()
+    async with running([receiver("webhook", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        first = await notifier.submit(finding(1))
+        await within(destination.arrived.wait())
+        rest = await notifier.submit_many([finding(1, r, "updated") for r in (2, 3, 5, 4)])
+        assert notifier.pending() == 1 and not first.done()
+        destination.hold.set()
+        await within(asyncio.gather(first, *rest))
+    assert [body["revision"] for body in destination.accepted] == [1, 5]
+
+
+async def test_resolution_follows_the_alert_it_ends(destination, clock, finding, receiver, running):
+    destination.script = [503, 503]
+    async with running([receiver("pagerduty", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        futures = await notifier.submit_many([finding(1, 1), finding(1, 2, "updated"), finding(1, 3, "resolved")])
+        await within(asyncio.gather(*futures))
+    assert [body["event_action"] for body in destination.accepted] == ["trigger", "resolve"]
+    assert {body["dedup_key"] for body in destination.accepted} == {finding(1)["id"]}
+
+
+async def test_reopened_finding_is_told_as_open(destination, clock, finding, receiver, running):
+    destination.hold = asyncio.Event()
+    async with running([receiver("pagerduty", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        futures = [await notifier.submit(finding(1))]
+        await within(destination.arrived.wait())
+        futures += await notifier.submit_many([finding(1, 2, "resolved"), finding(1, 3)])
+        destination.hold.set()
+        await within(asyncio.gather(*futures))
+    assert [body["event_action"] for body in destination.accepted] == ["trigger", "trigger"]
+
+
+async def test_severity_routes_and_a_calmer_revision_follows(destination, clock, finding, receiver, running):
+    pager = receiver("pagerduty", destination.url, min_severity="critical")
+    async with running([pager], MemoryNotificationLog(), clock) as notifier:
+        assert (await notifier.submit(finding(1, 1, severity="warning"))).done()
+        both = [finding(2, 1), finding(2, 2, "resolved", severity="info")]
+        await within(asyncio.gather(*await notifier.submit_many(both)))
+        await within(await notifier.submit(finding(1, 2, "updated")))
+    assert [(body["dedup_key"][-1], body["event_action"]) for body in destination.accepted] == [
+        ("2", "trigger"),
+        ("2", "resolve"),
+        ("1", "trigger"),
+    ]
+
+
+async def test_slack_storm_becomes_digests_within_the_rate(destination, clock, finding, receiver, running):
+    findings = [finding(n) for n in range(103)]
+    async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        start = clock.now
+        await within(asyncio.gather(*await notifier.submit_many(findings)))
+        elapsed = clock.now - start
+    sections = [block["text"]["text"] for body in destination.accepted for block in body["blocks"] if "text" in block]
+    told = sorted(name for text in sections for name in re.findall(r"Session (s-\d+) cost", text))
+    assert told == sorted(f"s-{n}" for n in range(103))
+    assert len(destination.requests) <= 10
+    assert elapsed >= len(destination.requests) - 3 - 1e-6
+
+
+async def test_one_finding_that_spoils_a_digest(destination, clock, finding, receiver, running):
+    log = MemoryNotificationLog()
+    destination.judge = lambda body: 400 if "s-7 " in str(body) else 200
+    async with running([receiver("slack", destination.url)], log, clock) as notifier:
+        await within(asyncio.gather(*await notifier.submit_many([finding(n) for n in range(12)])))
+    states = [log.get("slack", finding(n)["id"]).state for n in range(12)]
+    assert states == ["failed" if n == 7 else "sent" for n in range(12)]
+
+
+async def test_one_finding_that_upsets_the_destination_lets_others_pass(destination, clock, finding, receiver, running):
+    destination.judge = lambda body: 500 if body["id"].endswith("0003") and len(destination.requests) < 40 else 200
+    async with running([receiver("webhook", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        await within(asyncio.gather(*await notifier.submit_many([finding(n) for n in range(8)])))
+    assert sorted(ids(destination)) == [finding(n)["id"] for n in range(8)]
+    assert ids(destination)[-1] == finding(3)["id"]
+
+
+async def test_full_queue_holds_the_agent_back(destination, clock, finding, receiver, running):
+    destination.hold = asyncio.Event()
+    hook = receiver("webhook", destination.url)
+    async with running([hook], MemoryNotificationLog(), clock, queue_max=10) as notifier:
+        await notifier.submit_many([finding(n) for n in range(10)])
+        more = asyncio.ensure_future(notifier.submit(finding(10)))
+        await within(destination.arrived.wait())
+        # A newer revision of what waits needs no room.
+        await within(notifier.submit(finding(5, 2, "updated")))
+        assert not more.done() and notifier.pending() == 10
+        destination.hold.set()
+        await within(await within(more))
+        await within(notifier.drained())
+    assert sorted(set(ids(destination))) == [finding(n)["id"] for n in range(11)]
+
+
+async def test_restart_takes_up_what_the_log_holds(destination, clock, finding, receiver, running, free_port):
+    log = MemoryNotificationLog()
+    async with running([receiver("webhook", f"http://127.0.0.1:{free_port}/x")], log, clock) as notifier:
+        await notifier.submit_many([finding(1), finding(1, 2, "resolved"), finding(2)])
+    async with running([receiver("webhook", destination.url)], log, clock) as notifier:
+        # The agent reads its last batch again; it joins what waits.
+        futures = await notifier.submit_many([finding(1), finding(1, 2, "resolved"), finding(2)])
+        await within(asyncio.gather(*futures))
+    told = [(body["id"][-1], body["status"]) for body in destination.accepted]
+    assert told == [("1", "open"), ("1", "resolved"), ("2", "open")]
+
+
+async def test_restart_between_an_alert_and_its_resolution(destination, clock, finding, receiver, running):
+    log, told = MemoryNotificationLog(), asyncio.Event()
+    destination.judge = lambda body: 202 if body["event_action"] == "trigger" else 503
+    pager = receiver("pagerduty", destination.url)
+    async with running([pager], log, clock, on_delivered=lambda *_: told.set()) as notifier:
+        await notifier.submit_many([finding(1), finding(1, 2, "resolved")])
+        await within(told.wait())
+    assert log.get("pagerduty", finding(1)["id"]).settled_revision == 1
+    destination.judge = None
+    async with running([receiver("pagerduty", destination.url)], log, clock) as notifier:
+        await within(notifier.drained())
+    assert [body["event_action"] for body in destination.accepted] == ["trigger", "resolve"]
+
+
+class FlakyLog(MemoryNotificationLog):
+    """Fails every other record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    async def record(self, entries) -> None:
+        self.calls += 1
+        if self.calls % 2:
+            raise RetryableError("not acknowledged")
+        await super().record(entries)
+
+
+async def test_log_that_fails_delays_and_repeats_nothing(destination, clock, finding, receiver, running):
+    log = FlakyLog()
+    async with running([receiver("webhook", destination.url)], log, clock) as notifier:
+        for n in range(3):
+            await within(await notifier.submit(finding(n)))
+    assert ids(destination) == [finding(n)["id"] for n in range(3)]
+    assert log.calls == 12
+
+
+async def test_receiver_that_cannot_render_fails_that_finding_only(destination, clock, finding, receiver, running):
+    hook, log = receiver("webhook", destination.url), MemoryNotificationLog()
+    build = hook.build
+    hook.build = lambda findings: build(findings) if findings[0]["id"][-1] != "1" else 1 / 0
+    async with running([hook], log, clock) as notifier:
+        await within(asyncio.gather(*await notifier.submit_many([finding(1), finding(2)])))
+    assert log.get("webhook", finding(1)["id"]).detail.startswith("cannot be rendered: ZeroDivisionError")
+    assert ids(destination) == [finding(2)["id"]]
+
+
+async def test_no_receivers(clock, finding, running):
+    async with running([], MemoryNotificationLog(), clock) as notifier:
+        assert (await notifier.submit(finding(1))).done()
+
+
+async def test_delivered_offsets_stop_at_the_first_gap():
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(3)]
+    offsets = DeliveredOffsets(10)
+    for n, future in enumerate(futures):
+        offsets.track(11 + n, [future])
+    futures[1].set_result(None)
+    assert offsets.next_offset == 10
+    futures[0].set_result(None)
+    assert offsets.next_offset == 12
+    futures[2].set_result(None)
+    assert offsets.next_offset == 13
+
+
+ACTIONS = st.sampled_from([200, 202, 408, (429, {"Retry-After": "3"}, ""), 500, 502, 503, "close", "half"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    script=st.lists(ACTIONS, max_size=25),
+    steps=st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=15),
+)
+async def test_any_script_loses_nothing_and_repeats_only_the_unanswered(
+    script, steps, clock, finding, receiver, running, destination
+):
+    """Findings with growing revisions against any answers: the last revision arrives, never an older one after it."""
+    destination.script, destination.requests, destination.accepted = list(script), [], []
+    log, revisions = MemoryNotificationLog(), {}
+    async with running([receiver("webhook", destination.url)], log, clock) as notifier:
+        futures = []
+        for n, resolved in steps:
+            revisions[n] = revisions.get(n, 0) + 1
+            status = "resolved" if resolved else "open" if revisions[n] == 1 else "updated"
+            futures.append(await notifier.submit(finding(n, revisions[n], status)))
+        await within(asyncio.gather(*futures))
+    told = {}
+    for body in destination.accepted:
+        told.setdefault(body["id"], []).append(body["revision"])
+    for n, last in revisions.items():
+        seen = told[finding(n)["id"]]
+        assert seen[-1] == last
+        assert seen == sorted(set(seen)), "a revision was told twice or out of order"
+        assert log.get("webhook", finding(n)["id"]).state == "sent"
