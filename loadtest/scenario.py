@@ -85,11 +85,11 @@ def _azure(data: Path, rng: random.Random) -> Iterator[tuple[int, dict]]:
         while copies and copies[0][0] <= at_ms:
             copy_at_ms, _, copy = heapq.heappop(copies)
             yield copy_at_ms, copy
-        yield at_ms, event
         if event["team"] == "support" and at_ms >= SUPPORT_STEP_AT_MS:
             for number in range(2, SUPPORT_STEP_FACTOR + 1):
                 copy = {**event, "event_id": f"{event['event_id']}x{number}"}
                 heapq.heappush(copies, (at_ms + rng.randrange(5_000), rng.getrandbits(32), copy))
+        yield at_ms, event
     while copies:
         copy_at_ms, _, copy = heapq.heappop(copies)
         yield copy_at_ms, copy
