@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 import structlog
 
+from streams.errors import RetryableError
 from streams.notify.clock import Clock, SystemClock
 from streams.notify.dedupe_stage import is_repeat, is_waiting
 from streams.notify.delivery import Delivery, OnDelivered
@@ -67,6 +68,7 @@ class Notifier:
         self._session: aiohttp.ClientSession | None = None
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._stopping = False
 
     async def start(self) -> None:
         """Take up what the log holds as pending, which must have been read by now, and begin to deliver."""
@@ -92,6 +94,8 @@ class Notifier:
 
     async def stop(self, timeout_seconds: float = 10.0) -> int:
         """Deliver what can be delivered within the time, then stop; returns how many findings are left waiting."""
+        self._stopping = True
+        self._notify_change()
         try:
             await asyncio.wait_for(self.drained(), timeout_seconds)
         except TimeoutError:
@@ -111,8 +115,10 @@ class Notifier:
     async def submit_many(self, findings: Sequence[dict]) -> "list[asyncio.Future[None]]":
         """Accept findings in order (after ``start``), waiting while a receiver's queue is full.
 
-        Returns one future per finding, done when no receiver waits for it any more. Waits, and never raises, if
-        the log cannot record. Safe to repeat: what is settled or waiting is not taken twice.
+        Returns one future per finding, done when no receiver waits for it any more. Waits if the log cannot
+        record. Safe to repeat: what is settled or waiting is not taken twice.
+
+        Raises RetryableError if ``stop`` comes first: of these findings some may be accepted, none is lost.
         """
         futures: list[asyncio.Future[None]] = []
         size = min(CHUNK, self._queue_max)
@@ -132,7 +138,9 @@ class Notifier:
         await self._until(lambda: self.pending() == 0)
 
     async def _accept(self, chunk: Sequence[dict]) -> "list[asyncio.Future[None]]":
-        await self._until(lambda: self._has_room(chunk))
+        await self._until(lambda: self._stopping or self._has_room(chunk))
+        if self._stopping:
+            raise RetryableError("the notifier is stopping: submit these findings again after its next start")
         async with self._lock:
             # Worked out under the lock, since each entry builds on the one before it.
             recorded: dict[tuple[str, str], Entry] = {}

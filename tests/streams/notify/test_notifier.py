@@ -3,6 +3,7 @@
 import asyncio
 import re
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -223,6 +224,18 @@ async def test_full_queue_holds_the_agent_back(destination, clock, finding, rece
         await within(await within(more))
         await within(notifier.drained())
     assert sorted(set(ids(destination))) == [finding(n)["id"] for n in range(11)]
+
+
+async def test_stop_frees_an_agent_that_is_held_back(clock, finding, receiver, running, free_port):
+    dead = receiver("webhook", f"http://127.0.0.1:{free_port}/hook")
+    async with running([dead], MemoryNotificationLog(), clock, queue_max=10) as notifier:
+        await notifier.submit_many([finding(n) for n in range(10)])
+        more = asyncio.ensure_future(notifier.submit(finding(10)))
+        await asyncio.sleep(0)
+        assert not more.done()
+        assert await notifier.stop(0) == 10
+        with pytest.raises(RetryableError, match="submit these findings again"):
+            await within(more)
 
 
 async def test_restart_takes_up_what_the_log_holds(destination, clock, finding, receiver, running, free_port):
