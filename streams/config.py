@@ -17,12 +17,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from models import config as engine
+from streams import config_sections
 from streams.config_problems import problems
 from streams.config_sections import (
     BrokerSettings,
@@ -38,11 +39,14 @@ from streams.config_sections import (
     SchemaSettings,
     SessionSettings,
     TopicSettings,
-    TransportSettings,
     WebSettings,
     WindowSettings,
 )
+from streams.config_values import parse_server
 from streams.errors import ConfigError
+
+if TYPE_CHECKING:
+    from streams.transport.settings import Connection, TransportSettings
 
 DEFAULT_FILE = "tenfold.toml"
 PREFIX = "TENFOLD_"
@@ -57,7 +61,7 @@ class Settings(BaseSettings):
 
     broker: BrokerSettings = BrokerSettings()
     topics: TopicSettings = TopicSettings()
-    transport: TransportSettings = TransportSettings()
+    transport: config_sections.TransportSettings = config_sections.TransportSettings()
     flush: FlushSettings = FlushSettings()
     dedupe: DedupeSettings = DedupeSettings()
     windows: WindowSettings = WindowSettings()
@@ -128,6 +132,50 @@ class Settings(BaseSettings):
             prices=tuple(price.engine() for price in self.prices),
             dedupe_events=self.dedupe.events,
             hash_key=self.dedupe.hash_key,
+        )
+
+    def with_servers(self, servers: str) -> "Settings":
+        """These settings with other brokers, ``host:port,host:port``; ConfigError if that is not what it is."""
+        try:
+            parts = tuple(parse_server(part) for part in servers.split(",") if part.strip())
+        except ValueError:
+            parts = ()
+        if not parts:
+            raise ConfigError(f"servers = {servers!r} is not accepted; give brokers as host:port,host:port")
+        return self.model_copy(update={"broker": self.broker.model_copy(update={"servers": parts})})
+
+    def connection(self) -> "Connection":
+        """How every Kafka client of this process connects."""
+        from streams.transport.settings import Connection
+
+        broker = self.broker
+        return Connection(
+            servers=broker.servers,
+            client_id=broker.client_id,
+            security_protocol=broker.security_protocol,
+            sasl_mechanism=broker.sasl_mechanism,
+            sasl_username=broker.sasl_username,
+            sasl_password=broker.sasl_password.get_secret_value() if broker.sasl_password else "",
+            ssl_cafile=broker.ssl_cafile,
+            ssl_certfile=broker.ssl_certfile,
+            ssl_keyfile=broker.ssl_keyfile,
+        )
+
+    def transport_settings(self) -> "TransportSettings":
+        """What the consumer is built from."""
+        from streams.transport.settings import TransportSettings
+
+        transport = self.transport
+        return TransportSettings(
+            connection=self.connection(),
+            group=transport.group,
+            instance_id=transport.instance_id,
+            delivery=transport.delivery,
+            session_timeout_ms=transport.session_timeout,
+            heartbeat_interval_ms=transport.heartbeat_interval,
+            rebalance_timeout_ms=transport.rebalance_timeout,
+            fetch_max_wait_ms=transport.fetch_max_wait,
+            max_partition_fetch_bytes=transport.max_partition_fetch_bytes,
         )
 
     def writer_schemas(self) -> dict[int, str]:

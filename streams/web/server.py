@@ -2,47 +2,75 @@
 
 import errno
 import socket
+from collections.abc import Sequence
 
-import structlog
 from aiohttp import web
 
+from streams.config_sections import WebSettings
 from streams.errors import ConfigError
-
-logger = structlog.get_logger(__name__)
+from streams.notify.clock import Clock, SystemClock
+from streams.web.health import LoopMonitor, Reasons, create_app
+from streams.web.metrics import Metrics
 
 
 class WebServer:
-    def __init__(self, app: web.Application, host: str = "127.0.0.1", port: int = 8010) -> None:
-        """Port 0 takes any free one; ``port`` says which, after ``start``."""
-        self._app = app
-        self.host = host
-        self.port = port
+    """Health and metrics, from ``start`` to ``stop`` or as an async context manager."""
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        metrics: Metrics,
+        ready: Reasons,
+        *,
+        routes: Sequence[web.RouteDef] = (),
+        clock: Clock | None = None,
+    ) -> None:
+        """``ready`` returns why the worker is not ready; ``routes`` are further pages."""
+        self._settings = settings
+        self._app = create_app(metrics, ready, LoopMonitor(clock or SystemClock()))
+        self._app.add_routes(routes)
         self._runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        """The port taken, which a setting of 0 leaves open; the setting itself before ``start``."""
+        return self._runner.addresses[0][1] if self._runner is not None else self._settings.port
+
+    @property
+    def url(self) -> str:
+        host = self._settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def start(self) -> None:
         """Listen. Raises ConfigError if the address cannot be had."""
+        host, port = self._settings.host, self._settings.port
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self.host, self.port).start()
-        except (OSError, OverflowError) as error:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
             await runner.cleanup()
-            problem = _problem(error, self.host, self.port)
+            problem = _problem(error, host, port)
         else:
             self._runner = runner
-            self.port = runner.addresses[0][1]
-            logger.info("web_started", url=f"http://{self.host}:{self.port}")
             return
         raise ConfigError(problem)
 
     async def stop(self) -> None:
         if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def __aenter__(self) -> "WebServer":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
 
-def _problem(error: Exception, host: str, port: int) -> str:
-    code = getattr(error, "errno", None)
+def _problem(error: OSError, host: str, port: int) -> str:
+    code = error.errno
     if code == errno.EADDRINUSE:
         return (
             f"web.port = {port} is in use on {host}: stop what listens there, give another port, or 0 for any free "

@@ -341,3 +341,46 @@ def test_no_secret_in_the_repr(tmp_path):
     assert SECRET in settings.secrets() and f"https://hooks.slack.com/{SECRET}" in settings.secrets()
     assert settings.receivers[1].url.get_secret_value() == "https://events.pagerduty.com/v2/enqueue"
     assert settings.budgets == () and isinstance(settings.detectors.unit_price.call_cap_usd, Decimal)
+
+
+def test_other_servers():
+    settings = Settings.load().with_servers("kafka-1, kafka-2:9093")
+    assert settings.broker.servers == ("kafka-1:9092", "kafka-2:9093") and not settings.broker.embedded
+    for wrong in ("", ",", "a b", "host:99999"):
+        with pytest.raises(ConfigError, match="give brokers as host:port,host:port"):
+            settings.with_servers(wrong)
+
+
+def test_transport_gets_every_setting(tmp_path):
+    """Each field of the section differs from its default, and none is lost on the way."""
+    settings = load(
+        tmp_path,
+        """
+        [broker]
+        servers = ["h:1"]
+        client_id = "c"
+        security_protocol = "SASL_SSL"
+        sasl_mechanism = "SCRAM-SHA-512"
+        sasl_username = "u"
+        sasl_password = "p"
+        [transport]
+        delivery = "consumer_records"
+        group = "g"
+        instance_id = "i"
+        session_timeout = "50s"
+        heartbeat_interval = "2s"
+        rebalance_timeout = "70s"
+        fetch_max_wait = "30ms"
+        max_partition_fetch_bytes = 65536
+        """,
+    )
+    transport = settings.transport_settings()
+    section = type(settings.transport)
+    for name in section.model_fields:
+        given = getattr(settings.transport, name)
+        assert given != section.model_fields[name].default
+        assert getattr(transport, name, None) == given or getattr(transport, f"{name}_ms") == given
+    connection = transport.connection
+    assert (connection.servers, connection.client_id, connection.sasl_mechanism) == (("h:1",), "c", "SCRAM-SHA-512")
+    assert (connection.sasl_username, connection.sasl_password) == ("u", "p")
+    assert connection.security_protocol == "SASL_SSL"

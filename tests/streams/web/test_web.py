@@ -4,9 +4,11 @@ import socket
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from streams.config_sections import WebSettings
 from streams.errors import ConfigError
-from streams.web.health import MAX_STALL_SECONDS, TICK_SECONDS, LoopMonitor, create_app
+from streams.web.health import MAX_STALL_SECONDS, TICK_SECONDS
 from streams.web.metrics import Metrics
 from streams.web.server import WebServer
 
@@ -36,10 +38,8 @@ async def get(server: WebServer, path: str):
 @pytest.fixture
 async def served():
     reasons, clock, metrics = ["no partitions assigned yet"], Clock(), Metrics()
-    server = WebServer(create_app(metrics, lambda: reasons, LoopMonitor(clock)), port=0)
-    await server.start()
-    yield server, reasons, clock, metrics
-    await server.stop()
+    async with WebServer(WebSettings(port=0), metrics, lambda: reasons, clock=clock) as server:
+        yield server, reasons, clock, metrics
 
 
 async def test_healthy_until_the_loop_stalls(served):
@@ -65,8 +65,8 @@ async def test_metrics_over_http(served):
     assert (await get(server, "/nothing"))[0] == 404
 
 
-def app():
-    return create_app(Metrics(), lambda: [], LoopMonitor(Clock()))
+def server(**settings) -> WebServer:
+    return WebServer(WebSettings(**{"port": 0, **settings}), Metrics(), lambda: [])
 
 
 async def test_port_in_use():
@@ -74,19 +74,27 @@ async def test_port_in_use():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        server = WebServer(app(), port=port)
-        with pytest.raises(ConfigError, match=rf"web\.port = {port} is in use on 127\.0\.0\.1: stop what"):
-            await server.start()
-        await server.stop()
+        refused = server(port=port)
+        with pytest.raises(ConfigError, match=rf"web\.port = {port} is in use on 127\.0\.0\.1: stop what listens"):
+            await refused.start()
+        await refused.stop()
 
 
 async def test_host_that_is_not_here():
     with pytest.raises(ConfigError, match=r"web\.host = '203\.0\.113\.7' is no address of this machine"):
-        await WebServer(app(), host="203.0.113.7", port=0).start()
+        await server(host="203.0.113.7").start()
 
 
 async def test_only_loopback_by_default():
-    server = WebServer(app(), port=0)
-    await server.start()
-    assert {address[0] for address in server._runner.addresses} == {"127.0.0.1"}
-    await server.stop()
+    async with server() as running:
+        assert {address[0] for address in running._runner.addresses} == {"127.0.0.1"}
+        assert running.url == f"http://127.0.0.1:{running.port}" and running.port > 0
+
+
+async def test_further_pages():
+    async def page(request):
+        return web.Response(text="hello")
+
+    async with WebServer(WebSettings(port=0), Metrics(), lambda: [], routes=[web.get("/", page)]) as running:
+        assert await get(running, "/") == (200, "hello")
+        assert (await get(running, "/healthz"))[0] == 200
