@@ -6,8 +6,8 @@ a Python object per event, plus milliseconds per schema met for the first time. 
 replay, one thread at a time per Decoder.
 
 A value is one of
-- plain Avro binary of the default writer schema, whose first field must be the string event_id: since it may not
-  be empty, such a value begins with neither of the marks below;
+- plain Avro binary of the default writer schema, whose first field must be event_id: since it may not be empty,
+  such a value begins with neither of the marks below;
 - Confluent-framed: byte 0, schema id (4 bytes, big-endian), Avro binary;
 - Avro single-object encoding: bytes C3 01, fingerprint (8 bytes, little-endian CRC-64-AVRO), Avro binary; the
   schema must be the default one, one of ``schemas`` or one that was met under its id before.
@@ -63,14 +63,12 @@ class Decoder:
         self._entry_of: dict[int, int] = {}
         self._ids: set[int] = set()
         self._code = np.zeros(0, np.int32)
-        bundled = compile_program(schema_text("usage_event"))
-        plain = bundled if writer_schema is None else compile_program(writer_schema)
-        if plain.first_field != "event_id":
-            raise SchemaError(
-                "event_id: must be the first field of values without a frame, to tell them from framed ones"
-            )
-        self._add(bundled)
-        self._plain = self._add(plain)
+        self._plain = self._add(compile_program(schema_text("usage_event")))
+        if writer_schema is not None:
+            plain = compile_program(writer_schema)
+            if not plain.unframed:
+                raise SchemaError("event_id: must come first in values without a frame, as string or as [null, string]")
+            self._plain = self._add(plain)
         for schema_id, schema in (schemas or {}).items():
             if not 0 <= schema_id < 1 << 32:
                 raise SchemaError(f"schema id {schema_id} is not a 32-bit number")

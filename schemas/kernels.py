@@ -93,7 +93,7 @@ def read_length(position, end):
 
 @njit(cache=True, nogil=True)
 def read_block(position, end):
-    """(items, end of the block or -1, next position) of a block's head in an array or map; position -reason if wrong."""
+    """(items, end of block or -1, next position) at a block's head in an array or map; position is -reason if bad."""
     count, position = read_long(position, end)
     block_end = np.int64(-1)
     if position >= 0 and count < 0:

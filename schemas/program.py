@@ -77,11 +77,16 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """``code`` int32[words]; ``fingerprint`` the 8 bytes of CRC-64-AVRO as in a single-object header."""
+    """What the kernel runs, and how values name it.
+
+    code          int32[words]
+    fingerprint   the 8 bytes of CRC-64-AVRO as in a single-object header
+    unframed      whether a valid event never begins with byte 0, so that it can go without a frame
+    """
 
     code: np.ndarray
     fingerprint: bytes
-    first_field: str
+    unframed: bool
 
 
 def compile_program(schema: str | dict) -> Program:
@@ -91,20 +96,19 @@ def compile_program(schema: str | dict) -> Program:
     """
     try:
         parsed = fastavro.parse_schema(json.loads(schema) if isinstance(schema, str) else schema)
-        canonical = fastavro.schema.to_parsing_canonical_form(parsed)
-    except Exception as error:
-        # fastavro answers malformed schemas with whatever its walk stumbles on: KeyError, TypeError, RecursionError.
-        raise SchemaError(f"not a valid Avro schema: {type(error).__name__}: {error}"[:500]) from error
-    if not isinstance(parsed, dict) or parsed.get("type") not in ("record", "error"):
-        raise SchemaError("the writer's schema must be a record")
-    compiler = _Compiler(parsed)
-    try:
+        if not isinstance(parsed, dict) or parsed.get("type") not in ("record", "error"):
+            raise SchemaError("the writer's schema must be a record")
+        compiler = _Compiler(parsed)
         compiler.event(parsed)
-    except RecursionError as error:
-        raise SchemaError("the writer's schema is nested too deeply") from error
+        canonical = fastavro.schema.to_parsing_canonical_form(parsed)
+    except SchemaError:
+        raise
+    except Exception as error:
+        # fastavro lets some malformed schemas through and answers others with whatever its walk stumbles on:
+        # KeyError, TypeError, RecursionError.
+        raise SchemaError(f"not a valid Avro schema: {type(error).__name__}: {error}"[:500]) from error
     fingerprint = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
-    fields = parsed["fields"]
-    return Program(np.array(compiler.code, np.int32), fingerprint, fields[0]["name"] if fields else "")
+    return Program(np.array(compiler.code, np.int32), fingerprint, compiler.begins_with_text(parsed["fields"][0]))
 
 
 class _Compiler:
@@ -137,6 +141,13 @@ class _Compiler:
                     self._skip(field["type"])
                 self._emit(RETURN)
             self.code[position + 1] = self._routines[name]
+
+    def begins_with_text(self, field: dict) -> bool:
+        """Whether the field is an event_id whose length, or else union index above 0, is the first byte."""
+        schema = self._resolve(field["type"])
+        if isinstance(schema, list):
+            return field["name"] == "event_id" and _type_of(self._resolve(schema[0])) not in _STRING_OPS
+        return field["name"] == "event_id"
 
     def _emit(self, op: int, a: int = 0, b: int = 0, table: int = 0) -> int:
         if len(self.code) + WIDTH + table > MAX_WORDS:
@@ -180,7 +191,7 @@ class _Compiler:
             self._symbols(schema["symbols"])
         elif kind == "tags":
             values = self._resolve(schema["values"])
-            if (values if isinstance(values, str) else _type_of(values)) not in _STRING_OPS:
+            if _type_of(values) not in _STRING_OPS:
                 return False
             self._emit(op)
         elif kind == "time" and isinstance(schema, dict) and _not_millis(schema):
@@ -225,7 +236,7 @@ class _Compiler:
         elif kind in ("string", "bytes"):
             self._emit(SKIP_BYTES)
         elif kind == "fixed":
-            if not 0 <= schema["size"] < 1 << 31:
+            if not isinstance(schema["size"], int) or not 0 <= schema["size"] < 1 << 31:
                 raise SchemaError(f"fixed type {schema['name']} of {schema['size']} bytes")
             self._emit(SKIP_FIXED, schema["size"])
         elif kind in ("array", "map"):
