@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from streams.config_values import DurationMs
+
 Severity = Literal["info", "warning", "critical"]
 
 
@@ -37,3 +39,7 @@ class ReceiverConfig(BaseModel):
     """Shown in logs and metrics, and the key of what was sent: another name sends everything open again."""
     min_severity: Severity = Field(default="warning", description='one of "info", "warning", "critical"')
     """Findings below this are not sent."""
+    update_interval: DurationMs = Field(
+        default=300_000, ge=0, le=86_400_000, description='a duration from 0 to "1d", such as "5m"'
+    )
+    """Changes of a finding that was sent are told once in this time; a higher severity or its end at once."""

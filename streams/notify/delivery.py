@@ -12,6 +12,7 @@ import structlog
 
 from streams.log import redact
 from streams.notify.clock import Clock
+from streams.notify.hold_stage import hold_ms
 from streams.notify.notification_log import Entry, NotificationLog
 from streams.notify.outbox import Item, Outbox
 from streams.notify.rate_limit_stage import TokenBucket
@@ -51,14 +52,16 @@ class Delivery:
         self._failures = 0
         self._added = asyncio.Event()
 
-    def add(self, finding: dict, waiter: Callable[[], None] | None = None) -> None:
-        """Queue a finding that the log holds as pending, or join it if it, or a later revision, waits already."""
-        item = self.outbox.get(finding["id"])
-        if item is None or item.revision < finding["revision"]:
-            item = self.outbox.add(finding)
-        if waiter is not None:
-            item.waiters.append((finding["revision"], waiter))
+    def put(self, entry: Entry, waiters: Sequence[tuple[int, Callable[[], None]]] = ()) -> None:
+        """Queue what the log holds as pending; ``waiters`` with the revision each waits for."""
+        item = self.outbox.put(entry.finding_id, entry.pending)
+        item.waiters += waiters
+        self._hold(item, entry)
         self._added.set()
+
+    def due(self) -> int:
+        """Findings that wait for nothing but their turn."""
+        return self.outbox.ready_count(self._clock.monotonic())
 
     async def run(self) -> None:
         """Deliver until cancelled."""
@@ -75,7 +78,7 @@ class Delivery:
 
     def _batch_size(self) -> int:
         # After a failure a single finding probes: a digest that fails again would put the blame on all in it.
-        if self._failures or len(self.outbox) <= self.receiver.digest_above:
+        if self._failures or self.due() <= self.receiver.digest_above:
             return 1
         return self.receiver.digest_max
 
@@ -109,6 +112,7 @@ class Delivery:
                 item.alone = item.alone or item.attempts >= 3
                 wait = self._backoff.wait_seconds(item.attempts, outcome.after_seconds)
                 self.outbox.postpone(item, self._clock.monotonic() + wait)
+            self._on_change()
             await self._pause(outcome)
             return
         self._failures = 0
@@ -138,7 +142,11 @@ class Delivery:
         async with self._lock:
             entries = [self._entry(item, finding, ok, detail) for item, finding in pairs]
             await self.record(entries)
-            waiters = [waiter for item, finding in pairs for waiter in self.outbox.settle(item, finding)]
+            waiters = []
+            for (item, finding), entry in zip(pairs, entries, strict=True):
+                waiters += self.outbox.settle(item, finding)
+                if item.findings:
+                    self._hold(item, entry)
         for _, finding in pairs:
             facts = {"receiver": self.receiver.name, "finding": finding["id"], "revision": finding["revision"]}
             if ok:
@@ -153,9 +161,17 @@ class Delivery:
 
     def _entry(self, item: Item, finding: dict, ok: bool, detail: str) -> Entry:
         left = item.without(finding)
-        state = "pending" if left else "sent" if ok else "failed"
+        before = self._log.get(self.receiver.name, finding["id"])
         now_ms = self._clock.now_ms()
-        return Entry(self.receiver.name, finding["id"], state, finding["revision"], now_ms, detail, left)
+        told = (finding["severity"], now_ms) if ok else (before.told_severity, before.told_ms) if before else ("", 0)
+        state = "pending" if left else "sent" if ok else "failed"
+        return Entry(self.receiver.name, finding["id"], state, finding["revision"], now_ms, detail, left, *told)
+
+    def _hold(self, item: Item, entry: Entry) -> None:
+        wait_ms = hold_ms(item.head, entry, self.receiver.update_interval_ms, self._clock.now_ms())
+        # A finding that is in trouble with the destination keeps its own, longer wait.
+        earliest = item.not_before if item.attempts else 0.0
+        item.not_before = max(earliest, self._clock.monotonic() + wait_ms / 1000 if wait_ms else 0.0)
 
     async def record(self, entries: Sequence[Entry]) -> None:
         """Record for certain; the caller holds the lock. Once a destination has answered there is no way back."""

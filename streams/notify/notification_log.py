@@ -33,6 +33,9 @@ class Entry:
     """Why it failed."""
     pending: tuple[dict, ...] = ()
     """An alert and the resolution that follows it, or one of the two."""
+    told_severity: str = ""
+    """Of the revision delivered last; empty before the first."""
+    told_ms: int = 0
 
     @property
     def key(self) -> str:

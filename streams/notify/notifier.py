@@ -13,13 +13,17 @@ How the alert agent keeps at-least-once:
 
 A finding's future is done when every receiver has it or has refused it for good (any 4xx but 408, 425, 429;
 recorded, logged as an error and reported to ``on_delivered``). Failures of the network, 408, 425, 429 and 5xx
-are retried for ever. A newer revision of a waiting finding replaces it; a resolution follows its alert.
+are retried for ever. A newer revision of a waiting finding replaces it; a resolution follows its alert. A
+receiver that knows of a finding hears of its changes once in ``update_interval``, of a higher severity and of
+the resolution at once.
 
 All on one event loop. Cost: a record and a request per finding and receiver, 3 KB each while it waits.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import aiohttp
 import structlog
@@ -28,6 +32,7 @@ from streams.errors import RetryableError
 from streams.notify.clock import Clock, SystemClock
 from streams.notify.dedupe_stage import is_repeat, is_waiting
 from streams.notify.delivery import Delivery, OnDelivered
+from streams.notify.hold_stage import is_minor
 from streams.notify.notification_log import Entry, NotificationLog
 from streams.notify.receiver import Outcome, Receiver, Request
 from streams.notify.retry_stage import Backoff
@@ -86,8 +91,7 @@ class Notifier:
             )
             self._deliveries[receiver.name] = delivery
             for entry in self._log.pending(receiver.name):
-                for finding in entry.pending:
-                    delivery.add(finding)
+                delivery.put(entry)
             self._tasks.append(asyncio.create_task(delivery.run(), name=f"notify {receiver.name}"))
         if pending := self.pending():
             logger.info("notifications_resumed", pending=pending)
@@ -97,9 +101,12 @@ class Notifier:
         self._stopping = True
         self._notify_change()
         try:
-            await asyncio.wait_for(self.drained(), timeout_seconds)
+            due = self._until(lambda: not any(delivery.due() for delivery in self._deliveries.values()))
+            await asyncio.wait_for(due, timeout_seconds)
         except TimeoutError:
-            logger.warning("notifications_left_pending", pending=self.pending(), durable=self._log.durable)
+            pass
+        if left := self.pending():
+            logger.warning("notifications_left_pending", pending=left, durable=self._log.durable)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -144,7 +151,8 @@ class Notifier:
         async with self._lock:
             # Worked out under the lock, since each entry builds on the one before it.
             recorded: dict[tuple[str, str], Entry] = {}
-            futures, accepted, entries = [], [], []
+            joining: dict[tuple[str, str], list] = defaultdict(list)
+            futures, entries = [], []
 
             def latest(receiver: str, finding_id: str) -> Entry | None:
                 return recorded.get((receiver, finding_id)) or self._log.get(receiver, finding_id)
@@ -159,12 +167,12 @@ class Notifier:
                         entry = _with_pending(entry, receiver.name, finding, self._clock.now_ms())
                         recorded[receiver.name, finding["id"]] = entry
                         entries.append(entry)
-                    accepted.append((self._deliveries[receiver.name], finding, countdown.one_more()))
+                    joining[receiver.name, finding["id"]].append((finding["revision"], countdown.one_more()))
                 futures.append(countdown.armed())
             if entries:
-                await accepted[0][0].record(entries)
-            for delivery, finding, waiter in accepted:
-                delivery.add(finding, waiter)
+                await self._deliveries[entries[0].receiver].record(entries)
+            for (receiver_name, finding_id), waiters in joining.items():
+                self._deliveries[receiver_name].put(latest(receiver_name, finding_id), waiters)
         return futures
 
     def _has_room(self, chunk: Sequence[dict]) -> bool:
@@ -195,11 +203,15 @@ class Notifier:
 
 
 def _with_pending(entry: Entry | None, receiver: str, finding: dict, at_ms: int) -> Entry:
-    """The entry with ``finding`` to be delivered: in place of what waits, or after it if it is a resolution."""
-    held = entry.pending if entry is not None else ()
-    first = tuple(other for other in held if other["status"] != "resolved") if finding["status"] == "resolved" else ()
-    settled = entry.settled_revision if entry is not None else 0
-    return Entry(receiver, finding["id"], "pending", settled, at_ms, pending=(*first, finding))
+    """The entry with ``finding`` to be delivered: in place of what waits, or after it if it is a resolution.
+
+    Only an alert that tells the receiver something new is kept in front of its resolution.
+    """
+    entry = entry or Entry(receiver, finding["id"], "pending", 0, at_ms)
+    first: tuple[dict, ...] = ()
+    if finding["status"] == "resolved":
+        first = tuple(held for held in entry.pending if held["status"] != "resolved" and not is_minor(held, entry))
+    return replace(entry, state="pending", at_ms=at_ms, detail="", pending=(*first, finding))
 
 
 class _Countdown:

@@ -1,7 +1,7 @@
 """The findings that wait for one receiver, in the order they came, at most two revisions of each.
 
-A newer revision takes the place of one that was not sent yet. A resolution does not: it follows the alert, so
-that an outage never swallows one, and a re-opened finding takes the place of both. Plain data, no waiting.
+It mirrors the ``pending`` part of the receiver's entries in the notification log; what may take the place of what
+is decided where those are made. Plain data, no waiting.
 
 Bounded by the caller, which asks ``holds`` and ``len`` before it adds: some 3 KB a finding.
 """
@@ -15,8 +15,8 @@ class Item:
     """One finding on its way."""
 
     finding_id: str
-    alert: dict | None = None
-    resolution: dict | None = None
+    findings: tuple[dict, ...] = ()
+    """Revisions to deliver, in order."""
     waiters: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     """Called once their revision, or a later one, is settled."""
     attempts: int = 0
@@ -26,25 +26,9 @@ class Item:
     """Never in a digest: one with it was refused."""
 
     @property
-    def revision(self) -> int:
-        """The newest that waits."""
-        return max(finding["revision"] for finding in self.findings)
-
-    @property
-    def findings(self) -> tuple[dict, ...]:
-        return tuple(finding for finding in (self.alert, self.resolution) if finding is not None)
-
-    @property
     def head(self) -> dict:
         """What to send next."""
         return self.findings[0]
-
-    def add(self, finding: dict) -> None:
-        """Take in a newer revision."""
-        if finding["status"] == "resolved":
-            self.resolution = finding
-        else:
-            self.alert, self.resolution = finding, None
 
     def without(self, finding: dict) -> tuple[dict, ...]:
         """What is left once ``finding`` is settled; a revision that came meanwhile stays."""
@@ -61,15 +45,12 @@ class Outbox:
     def holds(self, finding_id: str) -> bool:
         return finding_id in self._items
 
-    def get(self, finding_id: str) -> Item | None:
-        return self._items.get(finding_id)
-
-    def add(self, finding: dict) -> Item:
-        """Take in a finding, or a newer revision of one that waits."""
-        item = self._items.get(finding["id"])
+    def put(self, finding_id: str, findings: tuple[dict, ...]) -> Item:
+        """Let ``findings`` wait, in place of what waits under the id."""
+        item = self._items.get(finding_id)
         if item is None:
-            item = self._items[finding["id"]] = Item(finding["id"])
-        item.add(finding)
+            item = self._items[finding_id] = Item(finding_id)
+        item.findings = findings
         return item
 
     def ready(self, now: float, limit: int) -> Sequence[Item]:
@@ -91,17 +72,18 @@ class Outbox:
         """When the next item may go; None if there is none."""
         return min((item.not_before for item in self._items.values()), default=None)
 
+    def ready_count(self, now: float) -> int:
+        return sum(item.not_before <= now for item in self._items.values())
+
     def postpone(self, item: Item, until: float) -> None:
         """Let others go first."""
         item.not_before = until
-        if self._items.pop(item.finding_id, None) is item:
+        if self._items.pop(item.finding_id, None) is not None:
             self._items[item.finding_id] = item
 
     def settle(self, item: Item, finding: dict) -> list[Callable[[], None]]:
         """``finding`` is done with; returns the waiters to call."""
-        left = item.without(finding)
-        item.alert = next((other for other in left if other["status"] != "resolved"), None)
-        item.resolution = next((other for other in left if other["status"] == "resolved"), None)
+        left = item.findings = item.without(finding)
         item.attempts, item.not_before, item.alone = 0, 0.0, False
         done = [waiter for revision, waiter in item.waiters if not left or revision <= finding["revision"]]
         item.waiters = [pair for pair in item.waiters if left and pair[0] > finding["revision"]]

@@ -50,6 +50,7 @@ class Receiver(Protocol):
 
     name: str
     min_severity: str
+    update_interval_ms: int
     rate_per_second: float
     burst: int
     digest_above: int

@@ -20,6 +20,7 @@ from models.counters import CACHE_READ, CACHE_WRITE, COST, INPUT, OUTPUT, UNPRIC
 MAX_NAMES = 200
 MAX_SERIES = 2_000
 MAX_NAME_LENGTH = 100
+MAX_SEEN_ALERTS = 10_000
 OTHER = "other"
 _DIRECTIONS = (("input", INPUT), ("cache_read", CACHE_READ), ("cache_write", CACHE_WRITE), ("output", OUTPUT))
 _ALERT_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
@@ -72,7 +73,7 @@ class Metrics:
             registry=registry,
         )
         self._alerts = Counter(
-            "ai_cost_anomaly_alerts", "Findings opened.", ("detector", "severity"), registry=registry
+            "ai_cost_anomaly_alerts", "Findings that reached a severity.", ("detector", "severity"), registry=registry
         )
         self._event_to_alert = Histogram(
             "ai_cost_event_to_alert_seconds",
@@ -98,6 +99,7 @@ class Metrics:
         )
         self._team, self._model, self._provider = BoundedNames(), BoundedNames(), BoundedNames()
         self._reason, self._budget, self._detector = BoundedNames(50), BoundedNames(), BoundedNames(50)
+        self._seen_alerts: dict[tuple[str, str], None] = {}
         self._lag_partitions: dict[str, set[int]] = {}
         self._spend: dict[tuple[str, str, str, str], tuple[Counter, list[tuple[int, Counter]]]] = {}
 
@@ -130,10 +132,15 @@ class Metrics:
                 self._unpriced.labels(self._model(model)).inc(counters[UNPRICED])
 
     def findings_raised(self, findings: Iterable[dict]) -> None:
-        """Findings as sent to their topic; only newly opened ones count."""
+        """Findings as sent to their topic; each counts once for every severity it reaches."""
         for finding in findings:
-            if finding["status"] == "open":
-                self._alerts.labels(self._detector(finding["detector"]), finding["severity"]).inc()
+            seen = (finding["id"], finding["severity"])
+            if finding["status"] == "resolved" or seen in self._seen_alerts:
+                continue
+            self._seen_alerts[seen] = None
+            if len(self._seen_alerts) > MAX_SEEN_ALERTS:
+                del self._seen_alerts[next(iter(self._seen_alerts))]
+            self._alerts.labels(self._detector(finding["detector"]), finding["severity"]).inc()
 
     def budgets_published(self, statuses: Iterable[dict]) -> None:
         """``BudgetStatus`` records as sent to their topic."""

@@ -27,6 +27,7 @@ class PagerDutyReceiver:
     def __init__(self, config: PagerDutyConfig) -> None:
         self.name = config.name or config.type
         self.min_severity = config.min_severity
+        self.update_interval_ms = config.update_interval
         self._url = config.url.get_secret_value()
         self._routing_key = config.routing_key.get_secret_value()
 

@@ -21,6 +21,7 @@ class SlackReceiver:
     def __init__(self, config: SlackConfig) -> None:
         self.name = config.name or config.type
         self.min_severity = config.min_severity
+        self.update_interval_ms = config.update_interval
         self.digest_above = config.digest_above
         self._url = config.url.get_secret_value()
 

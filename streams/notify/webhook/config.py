@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from streams.config_values import OneLineSecret
+from streams.config_values import DurationMs, OneLineSecret
 from streams.notify.config import HttpUrl, ReceiverConfig
 
 
@@ -16,3 +16,7 @@ class WebhookConfig(ReceiverConfig):
     authorization: OneLineSecret | None = Field(
         default=None, description='the value of the Authorization header, such as "Bearer ..."'
     )
+    update_interval: DurationMs = Field(
+        default=0, ge=0, le=86_400_000, description='a duration from 0 to "1d", such as "5m"'
+    )
+    """Machines take every change."""

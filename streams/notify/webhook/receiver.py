@@ -22,6 +22,7 @@ class WebhookReceiver:
     def __init__(self, config: WebhookConfig) -> None:
         self.name = config.name or config.type
         self.min_severity = config.min_severity
+        self.update_interval_ms = config.update_interval
         self._url = config.url.get_secret_value()
         self._authorization = config.authorization.get_secret_value() if config.authorization else ""
 

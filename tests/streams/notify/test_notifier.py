@@ -146,6 +146,46 @@ async def test_newer_revision_replaces_one_that_waits(destination, clock, findin
     assert [body["revision"] for body in destination.accepted] == [1, 5]
 
 
+async def test_changes_are_told_once_in_a_while(destination, clock, finding, receiver, running):
+    """A finding that changes ten times: the opening and, after the interval, the newest figures."""
+    log = MemoryNotificationLog()
+    async with running([receiver("slack", destination.url)], log, clock) as notifier:
+        start = clock.now
+        await within(await notifier.submit(finding(1, severity="warning")))
+        futures = await notifier.submit_many([finding(1, n, "updated", "warning") for n in range(2, 12)])
+        await within(asyncio.gather(*futures))
+    assert len(destination.requests) == 2 and "revision 11" in str(destination.requests[1])
+    assert 300 <= clock.now - start < 310
+
+
+async def test_worse_or_over_is_told_at_once(destination, clock, finding, receiver, running):
+    async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        start = clock.now
+        for revision, status, severity in ((1, "open", "warning"), (2, "updated", "critical")):
+            await within(await notifier.submit(finding(1, revision, status, severity)))
+        held, end = await notifier.submit_many([finding(1, 3, "updated"), finding(1, 4, "resolved")])
+        await within(asyncio.gather(held, end))
+        assert clock.now - start < 10
+    notes = [body["blocks"][-1]["elements"][0]["text"] for body in destination.accepted]
+    assert [note.partition("revision ")[2] for note in notes] == ["1 · open", "2 · updated", "4 · resolved"]
+
+
+async def test_held_changes_survive_a_restart_and_do_not_hold_up_a_stop(destination, clock, finding, receiver, running):
+    class Still(type(clock)):
+        async def sleep(self, seconds):
+            await asyncio.Event().wait()
+
+    log, still = MemoryNotificationLog(), Still()
+    async with running([receiver("slack", destination.url)], log, still) as notifier:
+        await within(await notifier.submit(finding(1)))
+        held = await notifier.submit(finding(1, 2, "updated"))
+        assert await within(notifier.stop(LIMIT)) == 1 and not held.done()
+    clock.now = still.now
+    async with running([receiver("slack", destination.url)], log, clock) as notifier:
+        await within(notifier.drained())
+    assert len(destination.accepted) == 2 and 299 < clock.now - still.now < 301
+
+
 async def test_resolution_follows_the_alert_it_ends(destination, clock, finding, receiver, running):
     destination.script = [503, 503]
     async with running([receiver("pagerduty", destination.url)], MemoryNotificationLog(), clock) as notifier:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.notify.hold_stage import hold_ms
 from streams.notify.notification_log import Entry, MemoryNotificationLog
 from streams.notify.outbox import Outbox
 from streams.notify.rate_limit_stage import TokenBucket
@@ -38,28 +39,54 @@ def test_memory_log_forgets_the_oldest_settled_and_nothing_pending(finding):
 
 def test_outbox_calls_waiters_of_what_is_settled_only(finding):
     outbox, called = Outbox(), []
-    for revision, status in ((1, "open"), (2, "updated"), (3, "resolved")):
-        item = outbox.add(finding(1, revision, status))
-        item.waiters.append((revision, lambda revision=revision: called.append(revision)))
-    assert [found["revision"] for found in item.findings] == [2, 3] and item.revision == 3
-    for waiter in outbox.settle(item, item.head):
+    alert, end = finding(1, 2, "updated"), finding(1, 3, "resolved")
+    item = outbox.put("f", (alert, end))
+    item.waiters += [(revision, lambda revision=revision: called.append(revision)) for revision in (1, 2, 3)]
+    for waiter in outbox.settle(item, alert):
         waiter()
-    assert called == [1, 2] and len(outbox) == 1
-    for waiter in outbox.settle(item, item.head):
+    assert called == [1, 2] and len(outbox) == 1 and item.head is end
+    for waiter in outbox.settle(item, end):
         waiter()
     assert called == [1, 2, 3] and len(outbox) == 0
 
 
+def test_outbox_keeps_what_came_while_another_revision_was_sent(finding):
+    outbox, first, second = Outbox(), finding(1), finding(1, 2, "updated")
+    item = outbox.put("f", (first,))
+    assert outbox.put("f", (second,)) is item
+    outbox.settle(item, first)
+    assert item.findings == (second,) and outbox.holds("f")
+
+
 def test_outbox_hands_out_what_is_ready_in_order(finding):
     outbox = Outbox()
-    items = [outbox.add(finding(n)) for n in range(4)]
+    items = [outbox.put(f"f{n}", (finding(n),)) for n in range(4)]
     outbox.postpone(items[0], 10.0)
     items[2].alone = True
     assert list(outbox.ready(0.0, 20)) == [items[1], items[3]]
     assert list(outbox.ready(10.0, 2)) == [items[1], items[3]]
+    assert (outbox.ready_count(0.0), outbox.ready_count(10.0)) == (3, 4)
     outbox.settle(items[1], items[1].head)
     assert list(outbox.ready(0.0, 20)) == [items[2]]
     assert outbox.ready_at() == 0.0 and Outbox().ready_at() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "severity", "told", "held"),
+    [
+        ("updated", "warning", "warning", 70),
+        ("updated", "info", "critical", 70),
+        ("updated", "critical", "warning", 0),
+        ("updated", "warning", "", 0),
+        ("resolved", "info", "critical", 0),
+        ("open", "warning", "warning", 0),
+    ],
+)
+def test_only_minor_updates_are_held(finding, status, severity, told, held):
+    entry = Entry("r", "f", "sent", 1, 0, told_severity=told, told_ms=50)
+    assert hold_ms(finding(1, 2, status, severity), entry, 100, 80) == held
+    assert hold_ms(finding(1, 2, status, severity), entry, 100, 151) == 0
+    assert hold_ms(finding(1, 2, status, severity), None, 100, 80) == 0
 
 
 @given(st.integers(1, 20), st.integers(1, 60))

@@ -85,12 +85,17 @@ def test_budgets():
     assert value(metrics, "ai_cost_budget_burn_rate_ratio", budget="payments", window="5m") == 20.0
 
 
-@pytest.mark.parametrize("status", ["updated", "resolved"])
-def test_only_opened_findings_are_alerts(status):
+def test_a_finding_counts_once_for_every_severity(monkeypatch):
+    monkeypatch.setattr(module, "MAX_SEEN_ALERTS", 3)
     metrics = Metrics()
-    opened = {"status": "open", "detector": "spend_rate", "severity": "warning"}
-    metrics.findings_raised([opened, {**opened, "status": status}])
+    found = {"id": "a", "status": "open", "detector": "spend_rate", "severity": "warning"}
+    worse = {**found, "status": "updated", "severity": "critical"}
+    metrics.findings_raised([found, {**found, "status": "updated"}, worse, worse, {**worse, "status": "resolved"}])
     assert value(metrics, "ai_cost_anomaly_alerts_total", detector="spend_rate", severity="warning") == 1
+    assert value(metrics, "ai_cost_anomaly_alerts_total", detector="spend_rate", severity="critical") == 1
+    metrics.findings_raised({**found, "id": f"{n}"} for n in range(50))
+    assert value(metrics, "ai_cost_anomaly_alerts_total", detector="spend_rate", severity="warning") == 51
+    assert len(metrics._seen_alerts) == 3
 
 
 def test_event_to_alert():
