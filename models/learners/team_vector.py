@@ -1,0 +1,151 @@
+"""Half-space trees on each team's pane vector: how unusual a window is in all its dimensions together.
+
+A vector is five shares of [0, 1], squashed by fixed formulas so that it never depends on what was seen before::
+
+    spend        log10(1 + micro-USD per minute) / 9         1 at $1,000 a minute
+    event_cost   log10(1 + nano-USD per event) / 11          1 at $100 an event
+    cache        cache reads / input tokens, cached or not
+    output       output tokens / all tokens
+    unpriced     unpriced events / events
+
+The score of a window is taken before it is learnt. It is None until a team has shown ``window_size`` windows: until
+then the trees hold no reference. High means isolated; it is a companion of findings, never a finding by itself.
+
+Bounds: MAX_TEAMS teams, of which the one unseen for longest makes room, but only after an hour of silence; a team
+without room has no score. River builds a forest in some 20 ms and keeps it in 1.2 MB, so at most
+NEW_PER_WINDOW are built for one window. Scoring and learning take some 20 us each. The trees follow from the seed
+alone, so state is only their masses (20 kB a team).
+
+Source: river.anomaly.HalfSpaceTrees; Tan, Ting, Liu: Fast Anomaly Detection for Streaming Data, IJCAI 2011.
+Called by models.rate_watch.
+"""
+
+import math
+
+import numpy as np
+from river.anomaly import HalfSpaceTrees
+
+from models.config import HOUR_MS, MINUTE_MS, LearnerConfig
+from models.counters import CACHE_READ, CACHE_WRITE, COST, EVENTS, INPUT, OUTPUT, UNPRICED
+
+FEATURES = ("spend", "event_cost", "cache", "output", "unpriced")
+MAX_TEAMS = 100
+NEW_PER_WINDOW = 8
+
+
+def vector(totals: list[int], window_ms: int) -> dict[str, float]:
+    """The features of one window's counters (models.counters.COUNTERS).
+
+    >>> vector([10**9, 0, 10, 0, 600, 200, 0, 200], 60_000)
+    {'spend': 0.6667, 'event_cost': 0.7273, 'cache': 0.25, 'output': 0.2, 'unpriced': 0.0}
+    """
+    cost, events = max(totals[COST], 0), totals[EVENTS]
+    prompt = totals[INPUT] + totals[CACHE_READ] + totals[CACHE_WRITE]
+    values = (
+        math.log10(1 + cost / 1_000 * MINUTE_MS / window_ms) / 9,
+        math.log10(1 + cost / max(events, 1)) / 11,
+        totals[CACHE_READ] / max(prompt, 1),
+        totals[OUTPUT] / max(prompt + totals[OUTPUT], 1),
+        totals[UNPRICED] / max(events, 1),
+    )
+    return {name: round(min(max(value, 0.0), 1.0), 4) for name, value in zip(FEATURES, values, strict=True)}
+
+
+class TeamVectors:
+    """One forest per team; feed windows in order.
+
+    >>> teams = TeamVectors(LearnerConfig(window_size=5))
+    >>> for minute in range(6):
+    ...     _ = teams.observe("coding", [10**9, 0, 10, 0, 600, 200, 0, 200], minute * 60_000, 60_000)
+    >>> usual, odd = teams.score("coding"), teams.peek("coding", [10**11, 0, 10, 9, 600, 0, 0, 9_000], 60_000)
+    >>> usual < odd
+    True
+    """
+
+    def __init__(self, config: LearnerConfig):
+        self.config = config
+        self._forests: dict[str, HalfSpaceTrees] = {}
+        self._seen_ms: dict[str, int] = {}
+        self._scores: dict[str, float | None] = {}
+        self._built_ms, self._built = -1, 0
+
+    def score(self, team: str) -> float | None:
+        """Of the team's latest window; None if it has not learnt enough, or is not followed."""
+        return self._scores.get(team)
+
+    def peek(self, team: str, totals: list[int], window_ms: int) -> float | None:
+        """The score that these counters would get now; changes nothing."""
+        forest = self._forests.get(team)
+        if forest is None or forest._first_window:
+            return None
+        return float(forest.score_one(vector(totals, window_ms)))
+
+    def observe(self, team: str, totals: list[int], window_start_ms: int, window_ms: int) -> float | None:
+        """Score one closed window of a team that spent something, then learn it."""
+        if team not in self._forests and not self._make_room(window_start_ms):
+            return None
+        score = self.peek(team, totals, window_ms)
+        if team not in self._forests:
+            self._forests[team] = self._forest()
+        self._forests[team].learn_one(vector(totals, window_ms))
+        self._seen_ms[team] = window_start_ms
+        self._scores[team] = score
+        return score
+
+    def _forest(self) -> HalfSpaceTrees:
+        config = self.config
+        return HalfSpaceTrees(config.n_trees, config.height, config.window_size, seed=config.seed)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        """(trees, nodes, masses) of one forest."""
+        return self.config.n_trees, 2 ** (self.config.height + 1) - 1, 2
+
+    def _make_room(self, window_start_ms: int) -> bool:
+        if self._built_ms != window_start_ms:
+            self._built_ms, self._built = window_start_ms, 0
+        if self._built >= NEW_PER_WINDOW:
+            return False
+        if len(self._forests) >= MAX_TEAMS:
+            oldest = min(self._seen_ms, key=lambda team: (self._seen_ms[team], team))
+            if self._seen_ms[oldest] > window_start_ms - HOUR_MS:
+                return False
+            for known in (self._forests, self._seen_ms, self._scores):
+                del known[oldest]
+        self._built += 1
+        return True
+
+    def snapshot(self) -> dict:
+        """Teams in a list; masses int32[teams, trees, nodes, 2], the rest plain values."""
+        return {
+            "teams": [
+                [team, self._seen_ms[team], self._scores[team], forest.counter, forest._first_window]
+                for team, forest in self._forests.items()
+            ],
+            "masses": np.array(
+                [
+                    [[(node.r_mass, node.l_mass) for node in nodes] for nodes in forest._tree_nodes]
+                    for forest in self._forests.values()
+                ],
+                np.int32,
+            ).reshape(len(self._forests), *self._shape),
+            "built": [self._built_ms, self._built],
+        }
+
+    @classmethod
+    def restore(cls, config: LearnerConfig, snapshot: dict) -> "TeamVectors":
+        """Teams as they were; none if trees of another shape were saved (the settings have changed)."""
+        self = cls(config)
+        if snapshot["masses"].shape[1:] != self._shape:
+            return self
+        self._built_ms, self._built = snapshot["built"]
+        for (team, seen_ms, score, counter, first), masses in zip(snapshot["teams"], snapshot["masses"], strict=True):
+            forest = self._forest()
+            forest.learn_one(dict.fromkeys(FEATURES, 0.0))  # builds the trees
+            for nodes, tree in zip(forest._tree_nodes, masses.tolist(), strict=True):
+                for node, (reference, latest) in zip(nodes, tree, strict=True):
+                    node.r_mass, node.l_mass = reference, latest
+            forest.counter, forest._first_window = counter, first
+            self._forests[team] = forest
+            self._seen_ms[team], self._scores[team] = seen_ms, score
+        return self

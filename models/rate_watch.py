@@ -1,0 +1,326 @@
+"""Runs spend_rate and the team learner over closed windows, and words their findings.
+
+Guarantee: every window is judged once, in order of event time, when the watermark has passed its end: never by a
+clock, so a replay judges the same windows. A late amendment changes the money of a window, not its judgement. After
+a gap (no input at all) windows are caught up on at most MAX_CATCH_UP deep; what is older has no panes left.
+
+A finding's contributions add up to its excess to the nano-dollar: for a team by model, for a model by team, each
+part against its own expectation, what is left as "other". An incident is one finding: opened, updated whenever its
+excess per window has doubled, resolved with the total. Called by models.rollup only.
+"""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from models.config import HOUR_MS, MINUTE_MS, EngineConfig
+from models.counters import COST
+from models.detectors.spend_rate import Judgement, SpendRate
+from models.findings import finding_id, make_finding
+from models.learners.team_vector import TeamVectors
+from models.money import format_usd
+from models.panes_merge import MergedPanes
+from models.scopes import Scope
+
+NAME = "spend_rate"
+KINDS = ("team", "model", "team_model")
+"""A team_model has a past, for causes, but no incidents of its own."""
+MAX_CATCH_UP = 2_000
+MAX_CAUSES = 5
+HALF_CONFIDENCE_WINDOWS = 30
+_MAX_NANO_USD = 2**62
+
+
+@dataclass(slots=True)
+class Incident:
+    """What an open incident has come to so far; nano-USD."""
+
+    opened_ms: int
+    revision: int = 1
+    reported_excess: int = 0
+    observed: int = 0
+    expected: int = 0
+    last_hot_ms: int = 0
+    parts: dict[str, int] = field(default_factory=dict)
+
+
+class _Watch:
+    """The keys of one window size."""
+
+    def __init__(self, rates: SpendRate):
+        self.rates = rates
+        self.size_ms = rates.window_ms
+        self.pane_ms = HOUR_MS if self.size_ms % HOUR_MS == 0 else MINUTE_MS
+        self.next_ms: int | None = None
+        self.keys: list[Scope] = []
+        self.rows: dict[Scope, int] = {}
+        self.parts: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self.incidents: dict[Scope, Incident] = {}
+        self._row_of = np.empty(0, np.int64)
+
+    def add(self, scope: Scope) -> int:
+        row = self.rows[scope] = len(self.keys)
+        self.keys.append(scope)
+        if scope.kind == "team_model":
+            self.parts["team", scope.team].append(row)
+            self.parts["model", scope.model].append(row)
+        return row
+
+    def spend(self, panes: MergedPanes, start_ms: int) -> np.ndarray:
+        """int64[n] nano-USD of the window at ``start_ms`` for all keys, new ones included."""
+        numbers, costs = [], []
+        for pane_start in range(start_ms, start_ms + self.size_ms, self.pane_ms):
+            scopes, totals = panes.window(pane_start, self.pane_ms)
+            numbers.append(scopes)
+            costs.append(totals[:, COST])
+        number, cost = np.concatenate(numbers), np.concatenate(costs)
+        unseen = len(panes.scopes) - len(self._row_of)
+        if unseen:
+            # -2: not looked at yet; -1: not of a kind that is watched.
+            self._row_of = np.concatenate([self._row_of, np.full(unseen, -2)])
+        for new in np.unique(number[self._row_of[number] == -2]).tolist():
+            scope = panes.scopes[new]
+            if scope.kind in KINDS:
+                self._row_of[new] = self.rows[scope] if scope in self.rows else self.add(scope)
+            else:
+                self._row_of[new] = -1
+        self.rates.add(len(self.keys) - len(self.rates))
+        row = self._row_of[number]
+        spend = np.zeros(len(self.keys), np.int64)
+        np.add.at(spend, row[row >= 0], cost[row >= 0])
+        return spend
+
+    def forget_silent(self, hour: int) -> None:
+        silent = self.rates.silent(hour)
+        if silent.any():
+            self.rates.keep(~silent)
+            self.relabel([key for key, gone in zip(self.keys, silent.tolist(), strict=True) if not gone])
+
+    def relabel(self, keys: list[Scope]) -> None:
+        self.keys, self.rows, self._row_of = [], {}, np.empty(0, np.int64)
+        self.parts.clear()
+        for key in keys:
+            self.add(key)
+
+    def cause(self, scope: Scope, observed: np.ndarray, expected: np.ndarray) -> dict[str, int]:
+        """Excess of each part of a team or model in one window, nano-USD by model or team."""
+        rows = self.parts.get((scope.kind, scope.team if scope.kind == "team" else scope.model), ())
+        return {
+            (self.keys[row].model if scope.kind == "team" else self.keys[row].team): int(observed[row])
+            - int(expected[row])
+            for row in rows
+        }
+
+    def snapshot(self) -> dict:
+        return {
+            "next_ms": self.next_ms,
+            "keys": [list(key) for key in self.keys],
+            "incidents": [[list(key), asdict(incident)] for key, incident in self.incidents.items()],
+            "rates": self.rates.snapshot(),
+        }
+
+    @classmethod
+    def restore(cls, rates: SpendRate, snapshot: dict) -> "_Watch":
+        self = cls(rates)
+        self.next_ms = snapshot["next_ms"]
+        self.relabel([Scope(*key) for key in snapshot["keys"]])
+        self.incidents = {Scope(*key): Incident(**incident) for key, incident in snapshot["incidents"]}
+        return self
+
+
+class RateWatch:
+    """Both window sizes and the learner."""
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.learner = TeamVectors(config.learner)
+        self._minute = _Watch(SpendRate(config.spend_rate, config.spend_rate.window_ms))
+        self._hour = _Watch(SpendRate(config.spend_rate, HOUR_MS)) if self._minute.size_ms < HOUR_MS else None
+
+    def advance(self, panes: MergedPanes, watermark_ms: int, now_ms: int) -> list[dict]:
+        """Findings of the windows that the watermark has closed since the last call."""
+        watch, findings = self._minute, []
+        for start_ms in _closed(watch, panes, watermark_ms):
+            self._learn(panes, start_ms)
+            findings += self._judge(watch, panes, start_ms, now_ms)
+            if self._hour is not None:
+                for hour_ms in _closed(self._hour, panes, start_ms + watch.size_ms):
+                    findings += self._judge(self._hour, panes, hour_ms, now_ms)
+        return findings
+
+    def _learn(self, panes: MergedPanes, start_ms: int) -> None:
+        watch = self._minute
+        totals: dict[str, np.ndarray] = {}
+        for pane_start in range(start_ms, start_ms + watch.size_ms, watch.pane_ms):
+            for number, counters in zip(*panes.window(pane_start, watch.pane_ms), strict=True):
+                scope = panes.scopes[number]
+                if scope.kind == "team":
+                    totals[scope.team] = totals[scope.team] + counters if scope.team in totals else counters
+        for team in sorted(totals):
+            self.learner.observe(team, totals[team].tolist(), start_ms, watch.size_ms)
+
+    def _judge(self, watch: _Watch, panes: MergedPanes, start_ms: int, now_ms: int) -> list[dict]:
+        observed = watch.spend(panes, start_ms)
+        judged = watch.rates.judge(observed.astype(np.float64), start_ms, self._eligible(watch))
+        expected = np.rint(np.minimum(judged.expected, _MAX_NANO_USD)).astype(np.int64)
+        findings = []
+        for row in np.flatnonzero(judged.open | judged.closing).tolist():
+            scope = watch.keys[row]
+            finding = self._follow(watch, scope, row, judged, observed, expected, start_ms, now_ms)
+            if finding is not None:
+                findings.append(finding)
+        watch.next_ms = start_ms + watch.size_ms
+        if watch.next_ms % HOUR_MS < watch.size_ms:
+            watch.forget_silent(watch.next_ms // HOUR_MS)
+        return findings
+
+    def _eligible(self, watch: _Watch) -> np.ndarray:
+        """bool[n]: teams and models; minute by minute if they are dense, by hour sums if not."""
+        own = np.array([key.kind != "team_model" for key in watch.keys], np.bool_)
+        if watch is not self._hour:
+            return own & ~watch.rates.sparse()[: len(own)]
+        sparse = self._minute.rates.sparse()
+        rows = [self._minute.rows.get(key, -1) for key in watch.keys]
+        return own & np.array([row < 0 or bool(sparse[row]) for row in rows], np.bool_)
+
+    def _follow(
+        self,
+        watch: _Watch,
+        scope: Scope,
+        row: int,
+        judged: Judgement,
+        observed: np.ndarray,
+        expected: np.ndarray,
+        start_ms: int,
+        now_ms: int,
+    ) -> dict | None:
+        """Move one incident on by one window; its finding if people should hear of it."""
+        parts = watch.cause(scope, observed, expected)
+        spent, usual = int(observed[row]), int(expected[row])
+        incident = watch.incidents.get(scope)
+        if incident is None:
+            incident = watch.incidents[scope] = Incident(start_ms)
+        incident.observed += spent
+        incident.expected += usual
+        for name, excess in parts.items():
+            incident.parts[name] = incident.parts.get(name, 0) + excess
+        if judged.z[row] > self.config.spend_rate.z or judged.opening[row]:
+            incident.last_hot_ms = start_ms
+        if judged.closing[row]:
+            del watch.incidents[scope]
+            status, window_ms = "resolved", start_ms + watch.size_ms - incident.opened_ms
+            spent, usual, parts, window_start = incident.observed, incident.expected, incident.parts, incident.opened_ms
+        elif judged.opening[row]:
+            status, window_ms, window_start = "open", watch.size_ms, start_ms
+        elif spent - usual >= 2 * incident.reported_excess:
+            status, window_ms, window_start = "updated", watch.size_ms, start_ms
+        else:
+            return None
+        if status != "open":
+            incident.revision += 1
+        incident.reported_excess = max(incident.reported_excess, spent - usual)
+        dimension = "model" if scope.kind == "team" else "team"
+        cause = _ranked(dimension, parts, spent - usual)
+        critical = spent >= self.config.session_outlier.ratio * usual
+        key = (scope.key, incident.opened_ms) + ((watch.size_ms,) if watch is self._hour else ())
+        windows = int(judged.windows[row])
+        return make_finding(
+            id=finding_id(NAME, *key),
+            revision=incident.revision,
+            status=status,
+            detector=NAME,
+            severity="critical" if critical else "warning",
+            scope_kind=scope.kind,
+            scope_name=scope.label,
+            team=scope.team,
+            model=scope.model,
+            window_start=window_start,
+            window_ms=window_ms,
+            observed_nano_usd=spent,
+            expected_nano_usd=usual,
+            score=float(judged.z[row]),
+            learner_score=self.learner.score(scope.team) if scope.kind == "team" else None,
+            confidence=windows / (windows + HALF_CONFIDENCE_WINDOWS),
+            baseline_size=windows,
+            first_event_time=incident.opened_ms,
+            last_event_time=(incident.last_hot_ms if status == "resolved" else start_ms) + watch.size_ms - 1,
+            detection_time=now_ms,
+            reason=_reason(scope, status, spent, usual, window_start, window_ms, cause),
+            cause=cause,
+            details={"opened": str(incident.opened_ms), "judged_window_ms": str(watch.size_ms)},
+        )
+
+    def snapshot(self) -> dict:
+        return {
+            "minute": self._minute.snapshot(),
+            "hour": None if self._hour is None else self._hour.snapshot(),
+            "learner": self.learner.snapshot(),
+            "window_ms": self._minute.size_ms,
+        }
+
+    @classmethod
+    def restore(cls, config: EngineConfig, snapshot: dict) -> "RateWatch":
+        """As it was; a window size that has changed begins with an empty past, since its levels mean nothing now."""
+        self = cls(config)
+        self.learner = TeamVectors.restore(config.learner, snapshot["learner"])
+        if snapshot["window_ms"] == self._minute.size_ms:
+            self._minute = _restore(self._minute, snapshot["minute"])
+            if self._hour is not None:
+                self._hour = _restore(self._hour, snapshot["hour"])
+        return self
+
+
+def _restore(watch: _Watch, snapshot: dict) -> _Watch:
+    rates = SpendRate.restore(watch.rates.config, watch.size_ms, snapshot["rates"])
+    return _Watch.restore(rates, snapshot)
+
+
+def _closed(watch: _Watch, panes: MergedPanes, watermark_ms: int) -> range:
+    """Starts of the windows that are closed and not yet judged."""
+    size = watch.size_ms
+    if watch.next_ms is None:
+        starts = panes.starts(watch.pane_ms)
+        if not starts:
+            return range(0)
+        watch.next_ms = starts[0] // size * size
+    deepest = (watermark_ms // size - MAX_CATCH_UP) * size
+    watch.next_ms = max(watch.next_ms, deepest)
+    return range(watch.next_ms, watermark_ms // size * size, size)
+
+
+def _ranked(dimension: str, parts: dict[str, int], excess: int) -> list[dict]:
+    """The largest contributions, and what is left as "other": together exactly ``excess``."""
+    top = sorted(parts.items(), key=lambda part: (-abs(part[1]), part[0]))[:MAX_CAUSES]
+    cause = [
+        {"dimension": dimension, "name": name or "(unknown)", "excess_nano_usd": part} for name, part in top if part
+    ]
+    rest = excess - sum(part["excess_nano_usd"] for part in cause)
+    if rest or not cause:
+        cause.append({"dimension": dimension, "name": "other", "excess_nano_usd": rest})
+    return cause
+
+
+def _reason(scope: Scope, status: str, spent: int, usual: int, start_ms: int, window_ms: int, cause: list[dict]) -> str:
+    who = f"{scope.kind.capitalize()} {scope.label}"
+    since = f"{datetime.fromtimestamp(start_ms / 1000, UTC):%H:%M} UTC"
+    top = max(cause, key=lambda part: part["excess_nano_usd"])
+    blame = ""
+    if top["name"] != "other" and top["excess_nano_usd"] > 0:
+        blame = f"; {top['name']} accounts for {format_usd(top['excess_nano_usd'])} of the excess"
+    if status == "resolved":
+        return (
+            f"{who} is back to its usual spend: in the {_length(window_ms)} from {since} it spent "
+            f"{format_usd(spent)} where {format_usd(usual)} is usual{blame}."
+        )
+    times = f"{spent / usual:.1f}x the usual {format_usd(usual)}" if usual > 0 else "where nothing is usual"
+    return f"{who} spent {format_usd(spent)} in the {_length(window_ms)} from {since}, {times}{blame}."
+
+
+def _length(ms: int) -> str:
+    """The window in words: minute, 10 minutes, hour."""
+    for unit_ms, unit in ((HOUR_MS, "hour"), (MINUTE_MS, "minute")):
+        if ms % unit_ms == 0:
+            return unit if ms == unit_ms else f"{ms // unit_ms} {unit}s"
+    return f"{ms / 1000:.0f} seconds"

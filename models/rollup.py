@@ -1,0 +1,132 @@
+"""What rollup does with partials: merged windows, peer baselines, budgets and rate findings.
+
+A pure function of (state, partials, config, now): the worker, ``tenfold replay``, backtests and tests run this same
+code. ``apply`` merges, ``advance`` publishes what changed and judges what the watermark has closed. ``now_ms``
+decides only whether a source partition has gone idle and what is written into ``detection_time``; windows, rates
+and budgets are judged by event time, so a replay comes to the same findings.
+
+Give one engine all partials of its scopes. Causes need a team's or model's team_model windows in the same engine as
+the team or model; those that are elsewhere appear as "other". ``config.budgets`` are those whose team's windows come
+here: an engine that gets other teams' budgets reports them as unspent (BerriAI/litellm PR#7546: one owner a report).
+
+Cost: see models.panes_merge. Called by streams.agents.rollup and streams.replay.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.baselines_merge import MergedBaselines
+from models.budgets.monitor import BudgetMonitor
+from models.config import EngineConfig
+from models.counters import COST, ESTIMATED
+from models.panes_merge import MergedPanes
+from models.rate_watch import RateWatch
+from models.sources import Sources
+from models.windows import NO_WATERMARK
+
+STATE_VERSION = 1
+
+
+@dataclass(slots=True)
+class RollupOutputs:
+    """Records ready to encode; a later revision of a key replaces an earlier one."""
+
+    spend: list[dict] = field(default_factory=list)
+    """WindowSpend"""
+    budgets: list[dict] = field(default_factory=list)
+    """BudgetStatus"""
+    baselines: list[dict] = field(default_factory=list)
+    """Baseline"""
+    findings: list[dict] = field(default_factory=list)
+    """Finding"""
+
+
+class RollupEngine:
+    """State of one partials partition. Not thread-safe: one call at a time."""
+
+    def __init__(self, config: EngineConfig):
+        self.config = config
+        self.sources = Sources(config.windows)
+        self.panes = MergedPanes(config.windows)
+        self.baselines = MergedBaselines(config.session_outlier)
+        self.rates = RateWatch(config)
+        self.budgets = BudgetMonitor(config)
+
+    @property
+    def watermark_ms(self) -> int:
+        """Event time up to which windows are closed; NO_WATERMARK before the first event."""
+        return self.sources.value_ms
+
+    def expect(self, source_partitions: int, now_ms: int) -> None:
+        """Optional, after a start: do not close windows before all these partitions have spoken or gone idle."""
+        self.sources.expect(source_partitions, now_ms)
+
+    def apply(self, partials: dict, now_ms: int) -> None:
+        """Merge one Partials dict; any number of repeats, in any order, changes nothing."""
+        source, next_offset = partials["source_partition"], partials["next_offset"]
+        self.sources.hear(source, next_offset, partials["watermark"], partials["idle"], now_ms)
+        rows, delta = self.panes.merge(source, next_offset, partials["panes"])
+        if self.budgets.teams and len(rows):
+            self._budget(rows, delta)
+        self.baselines.merge(source, next_offset, partials["baselines"])
+
+    def advance(self, now_ms: int) -> RollupOutputs:
+        """Publish what changed and judge the windows that closed; call after ``apply`` and about once a second."""
+        return self._publish(self.sources.advance(now_ms), now_ms)
+
+    def finish(self, now_ms: int) -> RollupOutputs:
+        """The input is over (replay): close the minute of the newest event too."""
+        return self._publish(self.sources.finish(), now_ms)
+
+    def learner_score(self, team: str) -> float | None:
+        """How unusual the team's latest closed window is, in [0, 1]; None if not learnt yet."""
+        return self.rates.learner.score(team)
+
+    def _publish(self, watermark_ms: int, now_ms: int) -> RollupOutputs:
+        out = RollupOutputs(
+            spend=self.panes.take_changed(watermark_ms), baselines=self.baselines.take_changed(watermark_ms)
+        )
+        if watermark_ms != NO_WATERMARK:
+            out.findings += self.rates.advance(self.panes, watermark_ms, now_ms)
+            out.budgets, findings = self.budgets.advance(watermark_ms, now_ms, self.learner_score)
+            out.findings += findings
+            self.panes.expire(watermark_ms)
+        return out
+
+    def _budget(self, rows: np.ndarray, delta: np.ndarray) -> None:
+        """Hand what was added to team windows on to the budgets of those teams."""
+        scopes = self.panes.scopes
+        numbers, starts, sizes = (column.tolist() for column in self.panes.where(rows))
+        for number, start_ms, size_ms, counters in zip(numbers, starts, sizes, delta, strict=True):
+            scope = scopes[number]
+            if scope.kind == "team" and scope.team in self.budgets.teams:
+                self.budgets.add(scope.team, start_ms, size_ms, int(counters[COST]), int(counters[ESTIMATED]))
+
+    def state(self) -> dict:
+        """Everything that decides an answer, copied: arrays, lists and plain values, for streams.state."""
+        return {
+            "version": STATE_VERSION,
+            "sources": self.sources.snapshot(),
+            "panes": self.panes.snapshot(),
+            "baselines": self.baselines.snapshot(),
+            "rates": self.rates.snapshot(),
+            "budgets": self.budgets.snapshot(),
+        }
+
+    def load(self, state: dict) -> None:
+        """Become the engine that ``state`` was taken from; raises ValueError for another state version.
+
+        Settings may have changed since: budgets that are new here are filled from the windows that are kept.
+        """
+        if state["version"] != STATE_VERSION:
+            raise ValueError(
+                f"rollup state has version {state['version']}, this program reads {STATE_VERSION}: run the version "
+                "that wrote it, or start from the partials with an empty state topic"
+            )
+        config = self.config
+        self.sources = Sources.restore(config.windows, state["sources"])
+        self.panes = MergedPanes.restore(config.windows, state["panes"])
+        self.baselines = MergedBaselines.restore(config.session_outlier, state["baselines"])
+        self.rates = RateWatch.restore(config, state["rates"])
+        self.budgets = BudgetMonitor.restore(config, state["budgets"], self.panes)

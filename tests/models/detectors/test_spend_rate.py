@@ -1,0 +1,250 @@
+"""The spend-rate detector: kernels against a plain-Python twin, and what it must and must not flag."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.config import HOUR_MS, MINUTE_MS, SpendRateConfig
+from models.detectors import spend_rate as sr
+from models.detectors.spend_rate import SpendRate
+
+USD = 1e9
+EVERYONE = np.ones(1, np.bool_)
+
+
+class Twin:
+    """One key, in plain Python, written from the docstring of the module."""
+
+    def __init__(self, window_ms):
+        self.window_ms = window_ms
+        self.mean = self.level = self.var = self.active = self.visit_sum = self.visit_weight = 0.0
+        self.windows = self.hour = self.last_active = 0
+        self.day, self.day_visits = [0.0] * 24, [0] * 24
+        self.week, self.week_visits = [0.0] * 168, [0] * 168
+
+    def predict(self, hour):
+        offset = max(0.25 * self.mean, 1000.0)
+        slot = (hour + 72) % 168
+        season = self.day[hour % 24]
+        if self.windows * self.window_ms >= 21 * 24 * HOUR_MS and self.week_visits[slot] > 0:
+            season = self.week[slot]
+        return offset, self.level + season, max(math.sqrt(self.var), 0.15)
+
+    @staticmethod
+    def clean(x):
+        return min(x if x > 0.0 else 0.0, 1e18)
+
+    def score(self, x, hour):
+        if self.windows == 0:
+            return 0.0, 0.0
+        offset, pred, sd = self.predict(hour)
+        return (math.log(self.clean(x) + offset) - pred) / sd, max(math.exp(pred) - offset, 0.0)
+
+    def update(self, x, hour, hot):
+        x = self.clean(x)
+        if x > 0.0 or self.windows == 0:
+            self.last_active = hour
+        if self.windows == 0:
+            self.mean, self.level = x, math.log(x + max(0.25 * x, 1000.0))
+            self.active, self.hour, self.windows = float(x > 0), hour, 1
+            return
+        if self.hour != hour:
+            if self.visit_weight > 0:
+                seen = min(self.visit_weight * self.window_ms / HOUR_MS, 1.0)
+                target = self.visit_sum / self.visit_weight
+                for slots, visits, slot in (
+                    (self.day, self.day_visits, self.hour % 24),
+                    (self.week, self.week_visits, (self.hour + 72) % 168),
+                ):
+                    visits[slot] += 1
+                    slots[slot] += max(0.3, 1.0 / visits[slot]) * seen * (target - slots[slot])
+            self.visit_sum = self.visit_weight = 0.0
+            self.hour = hour
+        offset, pred, sd = self.predict(hour)
+        residual = math.log(x + offset) - pred
+        clipped = min(max(residual, -3.0 * sd), 3.0 * sd)
+        learn = 0.25 if hot else 1.0
+        weight = learn * max(0.02, 1.0 / (self.windows + 1))
+        tame = max(math.exp(pred + clipped) - offset, 0.0) if residual > clipped else x
+        self.visit_sum += learn * (pred + clipped - self.level)
+        self.visit_weight += learn
+        self.mean += weight * (tame - self.mean)
+        self.level += weight * clipped
+        self.var += weight * (clipped * clipped - self.var)
+        self.active += max(0.002, 1.0 / (self.windows + 1)) * (float(x > 0) - self.active)
+        self.windows += 1
+
+
+def run(watch, spend, start_ms=0):
+    """Judgements of one key's windows, in order."""
+    if not len(watch):
+        watch.add(1)
+    return [watch.judge(np.array([float(x)]), start_ms + i * watch.window_ms, EVERYONE) for i, x in enumerate(spend)]
+
+
+def noisy(n, usual=1.0, seed=1, sd=0.2):
+    rng = random.Random(seed)
+    return [usual * USD * math.exp(rng.gauss(0, sd)) for _ in range(n)]
+
+
+spends = st.one_of(
+    st.floats(0, 1e12), st.just(0.0), st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 1e300, 5e-324, 1e18])
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(spends, st.booleans()), min_size=1, max_size=150),
+    st.sampled_from([MINUTE_MS, 10 * MINUTE_MS, HOUR_MS]),
+    st.integers(0, 400_000),
+)
+def test_kernels_match_the_twin_bit_for_bit(windows, window_ms, first_hour):
+    watch, twin = SpendRate(SpendRateConfig(), window_ms), Twin(window_ms)
+    watch.add(3)
+    args = (watch.values[:3], watch.counts[:3], watch.day[:3])
+    z, expected = np.empty(3), np.empty(3)
+    for i, (x, hot) in enumerate(windows):
+        hour = first_hour + i * window_ms // HOUR_MS
+        row = np.array([1.0, x, 2.0])
+        before = watch.values.copy()
+        sr.score(row, hour, window_ms, *args, watch.week[:3], watch.week_visits[:3], z, expected)
+        assert np.array_equal(before, watch.values), "scoring learns nothing"
+        assert (z[1], expected[1]) == twin.score(x, hour)
+        hots = np.array([False, hot, True])
+        sr.update(row, hour, window_ms, hots, *args, watch.day_visits[:3], watch.week[:3], watch.week_visits[:3])
+        twin.update(x, hour, hot)
+        state = (twin.mean, twin.level, twin.var, twin.active, twin.visit_sum, twin.visit_weight)
+        assert tuple(watch.values[1].tolist()) == state
+        assert watch.counts[1].tolist() == [twin.windows, twin.hour, twin.last_active]
+        assert np.isfinite(watch.values).all()
+    assert watch.day[1].tolist() == twin.day
+    assert watch.week[1].tolist() == twin.week
+
+
+def test_the_twin_agrees_through_weeks_where_weekly_slots_take_over():
+    watch, twin = SpendRate(SpendRateConfig(z=math.inf), HOUR_MS), Twin(HOUR_MS)
+    rng = random.Random(5)
+    for hour in range(26 * 24):
+        x = USD * math.exp(rng.gauss(0, 0.3)) * (5 if 8 <= hour % 24 < 18 and hour // 24 % 7 < 5 else 1)
+        judged = run(watch, [x], hour * HOUR_MS)[0]
+        assert (judged.z[0], judged.expected[0]) == twin.score(x, hour)
+        twin.update(x, hour, False)
+        if hour > 25 * 24 and hour % 24 == 12:
+            weekday = hour // 24 % 7 < 5
+            assert (judged.expected[0] > 3 * USD) == weekday, "Sunday noon is not expected to look like Monday noon"
+
+
+def test_a_tenfold_minute_pair_opens_and_six_calm_minutes_resolve():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    judged = run(watch, noisy(60) + [12 * USD] * 3 + [USD] * 12)
+    assert [i for i, j in enumerate(judged) if j.opening[0]] == [61]
+    assert [i for i, j in enumerate(judged) if j.closing[0]] == [68]
+    assert judged[61].expected[0] == pytest.approx(USD, rel=0.3)
+
+
+def test_one_hour_of_history_neither_breaks_nor_hides_an_incident_across_the_hour():
+    """The demo: an hour of minutes, then a spike that begins in the next hour of the day."""
+    start = 18 * HOUR_MS + 20 * MINUTE_MS
+    for calm in (35, 40, 44, 60):
+        watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+        judged = run(watch, noisy(calm) + [6.1 * USD] * 20, start)
+        assert [i for i, j in enumerate(judged) if j.opening[0]] == [calm + 1]
+        assert all(j.open[0] for j in judged[calm + 1 :]), "twenty minutes at six times the usual stay an incident"
+        assert judged[-1].expected[0] < 2 * USD
+
+
+def test_nothing_opens_before_warm_up_is_over():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    judged = run(watch, noisy(20) + [50 * USD] * 5 + noisy(4, seed=3) + [50 * USD] * 1)
+    assert not any(j.opening[0] for j in judged)
+    judged = run(watch, [50 * USD] * 3, 30 * MINUTE_MS)
+    assert any(j.opening[0] for j in judged)
+
+
+def test_an_excess_below_the_floor_is_nobodys_business():
+    assert not any(
+        j.opening[0] for j in run(SpendRate(SpendRateConfig(), MINUTE_MS), noisy(60, 0.001) + [0.5 * USD] * 9)
+    )
+
+
+def test_a_single_hot_window_is_not_enough():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    assert not any(j.opening[0] for j in run(watch, [*noisy(60), 30 * USD, *noisy(5), 30 * USD, *noisy(5)]))
+
+
+def test_refractory_windows_after_a_resolution():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    judged = run(watch, noisy(60) + [20 * USD] * 2 + noisy(6, seed=4) + [20 * USD] * 12)
+    opened = [i for i, j in enumerate(judged) if j.opening[0]]
+    closed = next(i for i, j in enumerate(judged) if j.closing[0])
+    assert opened[0] == 61
+    assert closed == 67
+    assert opened[1] == closed + 7, "six refractory windows, then the incident that is still going on"
+
+
+def test_a_spike_does_not_mask_the_next_one():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    judged = run(watch, noisy(120) + [1000 * USD] * 10 + noisy(30, seed=6) + [8 * USD] * 3)
+    assert [i for i, j in enumerate(judged) if j.opening[0]] == [121, 161]
+
+
+def test_a_lasting_shift_becomes_the_new_normal():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    judged = run(watch, noisy(300) + noisy(1500, 4.0, seed=7))
+    assert sum(bool(j.opening[0]) for j in judged) == 1
+    assert not judged[-1].open[0]
+    assert judged[-1].expected[0] == pytest.approx(4 * USD, rel=0.3)
+
+
+def test_silent_windows_are_learnt_and_make_a_key_sparse():
+    watch = SpendRate(SpendRateConfig(), MINUTE_MS)
+    run(watch, noisy(200))
+    assert not watch.sparse()[0]
+    run(watch, [0.0] * 30, 200 * MINUTE_MS)
+    assert watch.sparse()[0]
+
+
+def test_a_key_silent_for_five_weeks_is_forgotten_and_the_others_keep_their_past():
+    watch = SpendRate(SpendRateConfig(), HOUR_MS)
+    watch.add(2)
+    for hour in range(36 * 24):
+        watch.judge(np.array([USD if hour == 0 else 0.0, USD * (1 + hour % 3)]), hour * HOUR_MS, np.ones(2, np.bool_))
+    assert watch.silent(36 * 24).tolist() == [True, False]
+    past = watch.values[1].copy()
+    watch.keep(~watch.silent(36 * 24))
+    assert len(watch) == 1
+    assert np.array_equal(watch.values[0], past)
+    watch.add(1)
+    assert not watch.values[1].any(), "a new key finds no leftovers"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(spends, max_size=60), st.lists(spends, min_size=1, max_size=60))
+def test_a_restored_detector_goes_on_the_same(before, after):
+    config = SpendRateConfig(warm_up_windows=5)
+    watch = SpendRate(config, MINUTE_MS)
+    run(watch, before)
+    plain = json.loads(json.dumps({name: array.tolist() for name, array in watch.snapshot().items()}))
+    arrays = {name: np.array(plain[name], array.dtype).reshape(array.shape) for name, array in watch.snapshot().items()}
+    again = SpendRate.restore(config, MINUTE_MS, arrays)
+    start = len(before) * MINUTE_MS
+    for one, other in zip(run(watch, after, start), run(again, after, start), strict=True):
+        assert (one.z[0], one.expected[0], one.open[0]) == (other.z[0], other.expected[0], other.open[0])
+
+
+def test_no_false_alarm_in_two_calm_weeks_with_daily_rhythm():
+    """Background on 20 keys with a lognormal noise of sd 0.3 and a threefold day: fewer than 0.2 a key and week."""
+    rng = np.random.default_rng(11)
+    watch = SpendRate(SpendRateConfig(window_ms=10 * MINUTE_MS), 10 * MINUTE_MS)
+    watch.add(20)
+    opened = 0
+    for window in range(14 * 144):
+        rhythm = 2 + math.sin(2 * math.pi * window / 144)
+        spend = 10 * USD * rhythm * np.exp(rng.normal(0, 0.3, 20))
+        opened += int(watch.judge(spend, window * 10 * MINUTE_MS, np.ones(20, np.bool_)).opening.sum())
+    assert opened <= 8
