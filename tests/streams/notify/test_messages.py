@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.findings import make_finding
@@ -90,6 +90,7 @@ def test_slack_message_stays_within_the_limits(finding):
     check_slack(message(finding))
 
 
+@settings(max_examples=25)
 @given(st.lists(FINDINGS, min_size=2, max_size=DIGEST_MAX))
 def test_slack_digest_stays_within_the_limits(findings):
     content = digest(findings)

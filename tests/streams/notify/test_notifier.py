@@ -158,6 +158,40 @@ async def test_changes_are_told_once_in_a_while(destination, clock, finding, rec
     assert 300 <= clock.now - start < 310
 
 
+async def test_change_that_comes_during_the_first_message_is_held(destination, clock, finding, receiver, running):
+    destination.hold = asyncio.Event()
+    async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        first = await notifier.submit(finding(1))
+        await within(destination.arrived.wait())
+        second = await notifier.submit(finding(1, 2, "updated"))
+        start = clock.now
+        destination.hold.set()
+        await within(asyncio.gather(first, second))
+    assert len(destination.requests) == 2 and 299 < clock.now - start < 301
+
+
+async def test_repeat_during_the_request_is_not_sent_again(destination, clock, finding, receiver, running):
+    destination.hold = asyncio.Event()
+    async with running([receiver("webhook", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        first = await notifier.submit(finding(1))
+        await within(destination.arrived.wait())
+        again = await notifier.submit(finding(1))
+        destination.hold.set()
+        await within(asyncio.gather(first, again))
+        await within(notifier.drained())
+    assert len(destination.requests) == 1
+
+
+async def test_refused_change_leaves_what_was_told(destination, clock, finding, receiver, running):
+    destination.script = [200, 400]
+    async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
+        start = clock.now
+        for revision, severity in ((1, "warning"), (2, "critical"), (3, "warning")):
+            status = "open" if revision == 1 else "updated"
+            await within(await notifier.submit(finding(1, revision, status, severity)))
+    assert len(destination.requests) == 3 and clock.now - start >= 299
+
+
 async def test_worse_or_over_is_told_at_once(destination, clock, finding, receiver, running):
     async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
         start = clock.now

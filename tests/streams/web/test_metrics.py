@@ -59,7 +59,7 @@ def test_batch_totals():
 
 def test_hostile_names_are_bounded_and_nothing_is_lost():
     metrics = Metrics()
-    rows = [(f"t{n % 350}", f"m{n}", f"p{n}", "LLM", counters(cost_nano_usd=10**9)) for n in range(20_000)]
+    rows = [(f"t{n % 350}", f"m{n}", f"p{n}", "LLM", counters(cost_nano_usd=10**9)) for n in range(6_000)]
     metrics.batch_applied("usage", len(rows), 0.1, spend=rows)
     usd = {labels: total for (name, labels), total in samples(metrics).items() if name == "ai_cost_usd_total"}
     assert len(usd) <= module.MAX_SERIES + 1
