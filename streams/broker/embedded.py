@@ -2,6 +2,9 @@
 
 What it stores is gone when it ends. It has consumer groups, but neither idempotent producers nor transactions. It
 listens on a free port of the loopback interface only and ends with this process, however this process ends.
+
+Three habits to know: asking for a topic by name creates it; joining a group takes half the session timeout; and
+``end_offsets`` answers the first offset of the last record batch, so trust the highwater of a fetch instead.
 """
 
 import atexit
@@ -19,6 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streams.errors import ConfigError, FatalError
+
+SESSION_TIMEOUT_MS = 3_000
+"""For consumers of this broker: it makes a member wait half its session timeout when it joins a group."""
 
 _START_SECONDS = 15.0
 _PR_SET_PDEATHSIG = 1
@@ -85,7 +91,7 @@ class EmbeddedBroker:
             self._log = None
 
     def __enter__(self) -> "EmbeddedBroker":
-        return self.start()
+        return self if self.running else self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()

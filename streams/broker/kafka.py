@@ -180,7 +180,7 @@ class KafkaBroker:
             self._folder = None
 
     def __enter__(self) -> "KafkaBroker":
-        return self.start()
+        return self if self.process else self.start()
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -156,6 +156,10 @@ class EngineApp(faust.App):
     def generation(self) -> int:
         return self.consumer_generation_id
 
+    def fail(self, reason: BaseException) -> None:
+        """Give up: what runs beside the agents cannot go on. ``run_app`` raises the reason; no checkpoint is made."""
+        self._crash(reason)
+
     async def partitions_revoked(self) -> None:
         """The group takes all partitions back; the consumer calls this with the flow stopped."""
         self._holds_assignment = False

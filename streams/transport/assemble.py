@@ -33,23 +33,27 @@ def from_spans(
     """Deliveries in offset order that cover all ``spans``; ``generation`` is left 0."""
     batches: list[PartitionBatch] = []
     pile = _Pile(_estimate(spans, limits))
-    for position, span in enumerate(spans):
-        if pile.spans and pile.records + span.count > limits.records:
-            batches.append(pile.batch(tp, fetched_ms, highwater))
-            pile = _Pile(_estimate(spans[position:], limits))
-        if pile.add(span):
-            continue
+
+    def close(position: int) -> None:
+        nonlocal pile
         if pile.spans:
             batches.append(pile.batch(tp, fetched_ms, highwater))
-            pile = _Pile(_estimate(spans[position:], limits))
-            if pile.add(span):
-                continue
+        pile = _Pile(_estimate(spans[position:], limits))
+
+    for position, span in enumerate(spans):
+        if pile.records + span.count > limits.records:
+            close(position)
+        if pile.add(span):
+            continue
+        close(position)
+        if pile.add(span):
+            continue
         # Untouched pages cost no memory, so the largest batch that is allowed can be tried for.
         pile = _Pile(limits.record_batch_bytes)
         if not pile.add(span):
-            pile = _Pile(0)
             pile.reject(span)
-    batches.append(pile.batch(tp, fetched_ms, highwater))
+        close(position + 1)
+    close(len(spans))
     return batches
 
 

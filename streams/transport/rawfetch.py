@@ -89,10 +89,11 @@ class _SpanRecords(fetcher.PartitionRecords):
                     raise
                 # What came before it is sound: deliver that, and fail on the fetch that starts here.
                 return
-            # Before the yield, as aiokafka does: the position after an item counts once the item is taken.
-            self.next_fetch_offset = span.next_offset
             at = stop
-            yield span
+            if span.next_offset > self.next_fetch_offset:
+                # Before the yield, as aiokafka does: the position after an item counts once the item is taken.
+                self.next_fetch_offset = span.next_offset
+                yield span
 
     def _span(self, batch: memoryview) -> Span:
         if len(batch) < _HEADER_BYTES:
