@@ -87,7 +87,9 @@ class DemoView:
         by_detector: dict[str, list[dict]] = {}
         for finding in self.findings.values():
             by_detector.setdefault(finding["detector"], []).append(finding)
-        table = Table("detector", "findings", "critical", "the costliest", title="What Tenfold found", title_justify="left")
+        table = Table(
+            "detector", "findings", "critical", "the costliest", title="What Tenfold found", title_justify="left"
+        )
         for detector, found in sorted(by_detector.items()):
             worst = max(found, key=lambda f: (f["severity"] == "critical", f["excess_nano_usd"]))
             critical = sum(f["severity"] == "critical" for f in found)
@@ -98,11 +100,14 @@ class DemoView:
 
     def _head(self) -> Text:
         seconds = time.monotonic() - self.started
-        clock = datetime.fromtimestamp(self.watermark / 1000, UTC).strftime("%H:%M:%S") if self.watermark else "--:--:--"
+        clock = (
+            datetime.fromtimestamp(self.watermark / 1000, UTC).strftime("%H:%M:%S") if self.watermark else "--:--:--"
+        )
         return Text.assemble(
             ("Tenfold demo", "bold"),
             f"  {self.sent:,} of {self.total_events:,} events  {seconds:.0f} s  watermark {clock} UTC  "
-            f"{self.sessions:,} sessions ended  {len(self.findings):,} findings  {len(self.alerts)} alerts  (Ctrl-C ends)",
+            f"{self.sessions:,} sessions ended  {len(self.findings):,} findings  {len(self.alerts)} alerts",
+            ("  (Ctrl-C ends)", "dim"),
         )
 
     def _spend_table(self, kind: str) -> Table:

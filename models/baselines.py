@@ -28,8 +28,12 @@ LOWEST_COST_NANO_USD = 10_000
 """Lower edge of bin 0: a thousandth of a cent; with 64 bins the last one begins at about $1,600."""
 LOWEST_EVENTS = 1
 
-LEVELS = 4
-"""0 team x agent x model, 1 team x model, 2 model, 3 all."""
+TEAM_AGENT = 4
+"""Level of all sessions of a team and agent, whatever their model: the peers of a session that has not named one.
+
+It may name one yet (an agent often calls a tool first), so it must not be compared with sessions that never do.
+The other levels: 0 team x agent x model, 1 team x model, 2 model, 3 all.
+"""
 MIN_TAU2 = 0.1
 WARN_MIN_BASELINE = 5
 """Under five sessions nothing is reliable (notes 4.2): no warning from the ratio either."""
@@ -39,8 +43,15 @@ GroupKey = tuple[int, str, str, str]
 
 
 def chain(team: str, agent: str, model: str) -> tuple[GroupKey, ...]:
-    """The groups of a session, most specific first."""
+    """The groups a session is judged by, most specific first."""
+    if not model:
+        return ((TEAM_AGENT, team, agent, ""), (3, "", "", ""))
     return ((0, team, agent, model), (1, team, "", model), (2, "", "", model), (3, "", "", ""))
+
+
+def groups_fed(team: str, agent: str, model: str) -> set[GroupKey]:
+    """The groups that an ended session teaches."""
+    return {*chain(team, agent, model), *chain(team, agent, "")}
 
 
 def bin_of(values: np.ndarray, lowest: float) -> np.ndarray:
@@ -142,7 +153,7 @@ class Baselines:
         event_bin = bin_of(events.astype(np.float64), LOWEST_EVENTS)
         days = last_event_ms // DAY_MS
         for index in np.flatnonzero(cost_nano_usd > 0).tolist():
-            for key in chain(*self._names[groups[index]]):
+            for key in groups_fed(*self._names[groups[index]]):
                 slot = (key, int(days[index]))
                 bins = self._own.get(slot)
                 if bins is None:
@@ -204,7 +215,7 @@ class Baselines:
         self._tau2 = tau2
         self._moments = moments
         self._shrunk = {}
-        for key in sorted(moments, key=lambda key: -key[0]):
+        for key in sorted(moments, key=_depth):
             _, m, v = moments[key]
             parent = _parent(key)
             if parent is None or parent not in self._shrunk:
@@ -225,7 +236,7 @@ class Baselines:
             return
         nearest = found[0]
         mu, se = self._shrunk[nearest]
-        if nearest[0] > 0:
+        if nearest != keys[0]:
             se = float(np.sqrt(se**2 + self._tau2.get(nearest, MIN_TAU2)))
         merged = self._merged[nearest]
         stats = GroupStats(
@@ -276,9 +287,16 @@ class Baselines:
 
 
 def _parent(key: GroupKey) -> GroupKey | None:
-    level, team, agent, model = key
+    _, team, agent, model = key
     keys = chain(team, agent, model)
-    return keys[level + 1] if level + 1 < LEVELS else None
+    at = keys.index(key)
+    return keys[at + 1] if at + 1 < len(keys) else None
+
+
+def _depth(key: GroupKey) -> int:
+    """0 for the group of all sessions, more for groups further down."""
+    parent = _parent(key)
+    return 0 if parent is None else 1 + _depth(parent)
 
 
 def _bounded(nano_usd: float) -> int:

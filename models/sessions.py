@@ -131,7 +131,8 @@ def apply_events(
             reached = np.int8(CRITICAL)
         elif cost >= warn[group] and reached < WARNING:
             reached = np.int8(WARNING)
-        if reached > level[row] or (level[row] > 0 and cost >= 2 * reported[row]):
+        grown = level[row] > 0 and cost >= 2 * reported[row] and cost >= warn[group]
+        if reached > level[row] or grown:
             level[row] = reached
             revision[row] += 1
             reported[row] = cost

@@ -46,6 +46,7 @@ from streams.config_values import parse_server
 from streams.errors import ConfigError
 
 if TYPE_CHECKING:
+    from streams.topics import Topics
     from streams.transport.settings import Connection, TransportSettings
 
 DEFAULT_FILE = "tenfold.toml"
@@ -143,6 +144,12 @@ class Settings(BaseSettings):
         if not parts:
             raise ConfigError(f"servers = {servers!r} is not accepted; give brokers as host:port,host:port")
         return self.model_copy(update={"broker": self.broker.model_copy(update={"servers": parts})})
+
+    def topic_names(self) -> "Topics":
+        """The topics of this deployment."""
+        from streams.topics import topics
+
+        return topics(self.topics.prefix, self.topics.partitions)
 
     def connection(self) -> "Connection":
         """How every Kafka client of this process connects."""

@@ -25,7 +25,17 @@ HIDDEN = "**********"
 LEVELS = ("debug", "info", "warning", "error")
 MIN_SECRET_LENGTH = 6
 """Shorter secrets are not searched for: replacing every "abc" would make lines useless, and hide nothing."""
-_LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "aiohttp", "asyncio")
+_LIBRARIES = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "kafka",
+    "aiohttp",
+    "asyncio",
+    "streams.transport.app",
+    "streams.transport.consumer",
+)
+"""The last two: Faust's services log under the module of our subclasses; our own lines are "streams.transport"."""
 
 _secrets: tuple[str, ...] = ()
 

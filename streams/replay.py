@@ -61,7 +61,9 @@ class Replay:
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
         first = self._usage.next_offset
         offsets = np.arange(first, first + len(values), dtype=np.int64)
-        columns = self._decoder.decode(np.frombuffer(b"".join(values), np.uint8), starts, ends, offsets)
+        # Writable, as the transport's payloads are: kernels compile anew for read-only arrays.
+        payload = np.frombuffer(bytearray(b"".join(values)), np.uint8)
+        columns = self._decoder.decode(payload, starts, ends, offsets)
         newest = max((event["event_time"] for event in events), default=0)
         self._clock_ms = max(self._clock_ms, min(newest, int(time.time() * 1000)))
         out = self._usage.apply(columns, first + len(values), self._clock_ms)

@@ -55,6 +55,7 @@ class Topics:
     usage: Topic
     usage_state: Topic
     partials: Topic
+    rollup_state: Topic
     baselines: Topic
     spend: Topic
     budgets: Topic
@@ -85,6 +86,7 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 4) -> Topics:
         usage=deleted("usage", "root session id", "usage_event", 7, usage_partitions),
         usage_state=compacted("usage-state", "block of a partition's state", "", usage_partitions),
         partials=deleted("partials", "source partition", "partials", 2),
+        rollup_state=compacted("rollup-state", "block of a partition's state", ""),
         baselines=compacted("baselines", "peer group", "baseline"),
         spend=compacted("spend", "scope and window", "window_spend"),
         budgets=compacted("budgets", "budget and period", "budget_status"),
@@ -110,11 +112,14 @@ class TopicReport:
 
     created: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
 
-async def ensure_topics(connection: Connection, wanted: Iterable[Topic], *, replication: int = 1) -> TopicReport:
-    """Create the missing topics, and return once every partition of all has a leader.
+async def ensure_topics(
+    connection: Connection, wanted: Iterable[Topic], *, replication: int = 1, create: bool = True
+) -> TopicReport:
+    """Create the missing topics, and return once every partition of all has a leader; or only say what is missing.
 
     Raises ConfigError if an existing topic has another number of partitions or a creation is refused, and
     RetryableError if no broker can be reached or leaders do not appear in time.
@@ -129,6 +134,9 @@ async def ensure_topics(connection: Connection, wanted: Iterable[Topic], *, repl
             raise ConfigError(problems)
         missing = [topic for name, topic in wanted.items() if name not in found]
         warnings = await _policy_warnings(admin, [wanted[name] for name in found])
+        if not create:
+            names = tuple(topic.name for topic in missing)
+            return TopicReport(existing=tuple(sorted(found)), missing=names, warnings=tuple(warnings))
         await _create(admin, missing, replication)
         async with asyncio.timeout(_CREATE_TIMEOUT_SECONDS):
             while await _partitions(admin, wanted) != {name: topic.partitions for name, topic in wanted.items()}:
@@ -144,7 +152,8 @@ async def ensure_topics(connection: Connection, wanted: Iterable[Topic], *, repl
         ) from error
     finally:
         await admin.close()
-    return TopicReport(tuple(sorted(topic.name for topic in missing)), tuple(sorted(found)), tuple(warnings))
+    created = tuple(sorted(topic.name for topic in missing))
+    return TopicReport(created, tuple(sorted(found)), warnings=tuple(warnings))
 
 
 def _mismatch(topic: Topic, count: int) -> str:

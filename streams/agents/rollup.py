@@ -5,6 +5,7 @@ replay of partials changes nothing; what is published again after a restart over
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -76,6 +77,7 @@ class RollupAgent:
         """Merge one batch of partials; nothing is sent until ``publish``."""
         partition = batch.tp.partition
         now_ms = self._clock_ms()
+        started = time.perf_counter()
         async with self._lock:
             engine = self._engines[partition]
             for row, offset in enumerate(batch.offset.tolist()):
@@ -83,6 +85,7 @@ class RollupAgent:
                 if offset >= self._next[partition] and value is not None:
                     engine.apply(decode("partials", value), now_ms)
             self._next[partition] = batch.next_offset
+        self._metrics.batch_applied("rollup", len(batch), time.perf_counter() - started)
 
     async def publish(self) -> None:
         """Close windows, judge rates and budgets, and send what changed."""
@@ -104,9 +107,12 @@ class RollupAgent:
             await self._store.save(partition, next_offset, state)
             if partition in self._durable:
                 self._durable[partition] = next_offset
+            self._metrics.checkpoint_made("rollup")
 
     async def _send(self, out: RollupOutputs) -> None:
         topics, send = self._topics, self._producer.send
+        self._metrics.findings_raised(out.findings)
+        self._metrics.budgets_published(out.budgets)
         for row in out.spend:
             scope = Scope(row["scope_kind"], row["team"], row["model"], row["agent"], row["use_case"])
             key = f"{scope.key}@{row['window_start']}+{row['window_ms']}"

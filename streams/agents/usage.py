@@ -9,7 +9,8 @@ A lock per agent keeps apply-and-send whole: a checkpoint never covers a batch w
 """
 
 import asyncio
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 import numpy as np
@@ -60,6 +61,7 @@ class UsageAgent:
         self._last_input_ms: dict[int, int] = {}
         self._last_partials_ms: dict[int, int] = defaultdict(int)
         self._baselines: dict[tuple, dict] = {}
+        self._highwater: dict[int, int] = {}
         self._lock = asyncio.Lock()
 
     async def assign(self, partition: int) -> None:
@@ -84,6 +86,7 @@ class UsageAgent:
         """Forget a partition without a checkpoint: its next owner re-reads from the last one."""
         self._engines.pop(partition, None)
         self._durable.pop(partition, None)
+        self._highwater.pop(partition, None)
 
     def resume_offset(self, partition: int) -> int | None:
         """Where to read on: the state's offset, never the committed one."""
@@ -100,10 +103,12 @@ class UsageAgent:
             engine = self._engines[partition]
             now_ms = self._clock_ms()
             first = int(np.searchsorted(batch.offset, engine.next_offset))
+            started = time.perf_counter()
             columns = self._decoder.decode(
                 batch.payload, batch.value_start[first:], batch.value_end[first:], batch.offset[first:]
             )
             out = engine.apply(columns, batch.next_offset, now_ms)
+            seconds = time.perf_counter() - started
             self._last_input_ms[partition] = now_ms
             for row in np.flatnonzero(columns.status != OK).tolist():
                 reason = REJECT_REASONS[columns.status[row]]
@@ -111,8 +116,7 @@ class UsageAgent:
             for reject in batch.rejected:
                 await self._reject_range(batch, reject)
             await self._send(out)
-            await self._send(engine.advance(now_ms))
-            self._observe(partition, batch, out)
+            self._observe(batch, columns.status, out, seconds)
 
     async def flush(self) -> None:
         """Publish the partials of every partition that changed or has been quiet for a second."""
@@ -133,6 +137,7 @@ class UsageAgent:
             await self._store.save(partition, next_offset, state)
             if partition in self._durable:
                 self._durable[partition] = next_offset
+            self._metrics.checkpoint_made("usage")
 
     def take_baselines(self, records: list[dict]) -> None:
         """Merged peer baselines from rollup, for all partitions here and those still to come."""
@@ -155,6 +160,14 @@ class UsageAgent:
             for partition, engine in self._engines.items()
         }
 
+    def lag_records(self) -> dict[int, int]:
+        """Records not applied yet, per partition, as of the last fetch."""
+        return {
+            partition: max(0, self._highwater[partition] - engine.next_offset)
+            for partition, engine in self._engines.items()
+            if partition in self._highwater
+        }
+
     async def _flush(self, partition: int) -> None:
         now_ms = self._clock_ms()
         engine = self._engines[partition]
@@ -171,6 +184,7 @@ class UsageAgent:
             )
 
     async def _send(self, out: UsageOutputs) -> None:
+        self._metrics.findings_raised(out.findings)
         for finding in out.findings:
             await self._producer.send(self._topics.anomalies.name, finding["id"].encode(), encode("finding", finding))
         for session in out.sessions:
@@ -199,14 +213,29 @@ class UsageAgent:
             "offset": reject.first_offset,
             "timestamp": 0,
             "key": None,
-            "value": None,
+            "value": reject.data,
         }
         await self._producer.send(self._topics.rejected.name, None, encode("rejected", record))
 
-    def _observe(self, partition: int, batch: PartitionBatch, out: UsageOutputs) -> None:
+    def _observe(self, batch: PartitionBatch, status: np.ndarray, out: UsageOutputs, seconds: float) -> None:
+        codes, counts = np.unique(status[status != OK], return_counts=True)
+        rejected = Counter({REJECT_REASONS[code]: int(count) for code, count in zip(codes, counts, strict=True)})
+        rejected.update(reject.reason for reject in batch.rejected)
+        self._metrics.batch_applied(
+            "usage",
+            len(batch),
+            seconds,
+            duplicates=out.duplicates,
+            late=out.late,
+            rejected=rejected,
+            spend=out.spend,
+        )
+        self._highwater[batch.tp.partition] = batch.highwater
+        self._metrics.set_live_sessions(sum(len(engine.sessions) for engine in self._engines.values()))
+        self._metrics.set_lag(self._topics.usage.name, self.lag_records())
         log.debug(
             "batch_applied",
-            partition=partition,
+            partition=batch.tp.partition,
             first_offset=batch.first_offset,
             next_offset=batch.next_offset,
             counted=out.counted,
@@ -215,6 +244,7 @@ class UsageAgent:
             rejected=out.rejected,
             findings=len(out.findings),
             sessions_ended=len(out.sessions),
+            seconds=round(seconds, 6),
         )
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.baselines import BINS, LOWEST_COST_NANO_USD, Baselines, bin_of, chain, quantile
+from models.baselines import BINS, LOWEST_COST_NANO_USD, TEAM_AGENT, Baselines, bin_of, groups_fed, quantile
 from models.config import DAY_MS, USD, SessionOutlierConfig
 
 DAY = 20_000
@@ -110,7 +110,20 @@ def test_every_level_of_the_chain_learns():
     baselines = Baselines(SessionOutlierConfig())
     observe(baselines, baselines.register("t", "a", "m"), [USD])
     keys = {(p["level"], p["team"], p["agent"], p["model"]) for p in baselines.take_dirty()}
-    assert keys == set(chain("t", "a", "m"))
+    assert keys == groups_fed("t", "a", "m")
+    assert len(keys) == 5
+
+
+def test_a_session_without_a_model_is_compared_with_its_agents_sessions_of_any_model():
+    """An agent that calls a tool first must not look like ten times the sessions that only call tools."""
+    baselines = Baselines(SessionOutlierConfig())
+    with_model, without = baselines.register("t", "a", "m"), baselines.register("t", "a", "")
+    observe(baselines, with_model, [7 * USD] * 100)
+    observe(baselines, without, [USD // 100] * 5)
+    baselines.merge(baselines.take_dirty())
+    assert baselines.stats[without].n == 105
+    assert baselines.warn[without] > 60 * USD
+    assert {key[0] for key in groups_fed("t", "a", "")} == {TEAM_AGENT, 3}
 
 
 def test_restored_baselines_judge_the_same():

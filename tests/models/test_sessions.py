@@ -1,6 +1,7 @@
 """Live sessions against a plain Python twin, event by event."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -75,7 +76,7 @@ class Twin:
         run.events += 1
         run.first, run.last = min(run.first, time), max(run.last, time)
         level = 2 if run.cost >= self.page else max(run.level, 1 if run.cost >= self.warn else 0)
-        if level > run.level or (run.level and run.cost >= 2 * run.reported):
+        if level > run.level or (run.level and run.cost >= max(2 * run.reported, self.warn)):
             run.level, run.revision, run.reported = level, run.revision + 1, run.cost
             self.candidates.append((session, level, run.cost, run.events))
 
@@ -130,7 +131,7 @@ def test_equals_plain_python(batch, cuts, warn, more, restore):
     twin, subject = Twin(warn, warn + more), Subject(warn, warn + more)
     edges = sorted({0, *[min(cut, len(batch)) for cut in cuts], len(batch)})
     newest = START
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         part = batch[low:high]
         for event in part:
             twin.apply(event)

@@ -1,0 +1,48 @@
+"""The notification log in a compacted topic: what was sent, and what is still to be sent, survives the worker.
+
+Read whole when the alert partition is assigned; written before a finding is accepted and after it is settled.
+Restart, rebalance or a resent finding therefore send nothing twice and forget nothing.
+"""
+
+from collections.abc import Sequence
+
+import structlog
+
+from streams.errors import RetryableError
+from streams.follow import read_all
+from streams.notify.notification_log import Entry, MemoryNotificationLog
+from streams.producer import Producer
+
+log = structlog.get_logger()
+
+
+class KafkaNotificationLog(MemoryNotificationLog):
+    """A memory log in front of the topic."""
+
+    durable = True
+
+    def __init__(self, topic: str, producer: Producer):
+        super().__init__()
+        self._topic = topic
+        self._producer = producer
+
+    async def load(self, client_settings: dict) -> None:
+        """Read what is there; a record that is no entry is named and passed over."""
+        records = await read_all(client_settings, self._topic)
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                self.apply([Entry.decode(record.value)])
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("notification_entry_unreadable", offset=record.offset, error=str(error))
+        log.info("notification_log_read", records=len(records), entries=len(self))
+
+    async def record(self, entries: Sequence[Entry]) -> None:
+        try:
+            for entry in entries:
+                await self._producer.send(self._topic, entry.key.encode(), entry.encode())
+            await self._producer.flush()
+        except Exception as error:
+            raise RetryableError(f"the notification log could not be written: {error}") from error
+        self.apply(entries)

@@ -1,0 +1,57 @@
+"""The Faust app of a worker: which topics, which agents, which hooks; the one place where the order can be read.
+
+An agent here is an object with ``assign``, ``revoke``, ``drop``, ``handle``, ``resume_offset`` and
+``durable_offset`` per partition (streams.agents). A delivery is acknowledged after ``handle`` returned: then its
+outputs are with the producer; that they are durable is what ``durable_offset`` says.
+"""
+
+from typing import Protocol
+
+from streams.config import Settings
+from streams.transport import TP, EngineApp, Hooks, PartitionBatch, build_app, deliveries
+
+
+class Agent(Protocol):
+    """What the app needs of an agent."""
+
+    async def assign(self, partition: int) -> None: ...
+
+    async def revoke(self, partition: int) -> None: ...
+
+    async def handle(self, batch: PartitionBatch) -> None: ...
+
+    def resume_offset(self, partition: int) -> int | None: ...
+
+    def durable_offset(self, partition: int) -> int | None: ...
+
+
+def build_worker_app(settings: Settings, agents: dict[str, Agent]) -> EngineApp:
+    """The app that delivers each topic's batches to its agent. Call it inside the running event loop."""
+
+    async def on_assigned(tps: frozenset[TP]) -> None:
+        for tp in sorted(tps):
+            await agents[tp.topic].assign(tp.partition)
+
+    async def on_revoked(tps: frozenset[TP]) -> None:
+        for tp in sorted(tps):
+            await agents[tp.topic].revoke(tp.partition)
+
+    hooks = Hooks(
+        on_assigned=on_assigned,
+        on_revoked=on_revoked,
+        durable_offset=lambda tp: agents[tp.topic].durable_offset(tp.partition),
+        stored_offset=lambda tp: agents[tp.topic].resume_offset(tp.partition),
+    )
+    app = build_app(settings.transport_settings(), batch_topics=list(agents), hooks=hooks)
+    for topic, agent in agents.items():
+        app.agent(app.batch_topic(topic), name=topic)(_body(agent))
+    return app
+
+
+def _body(agent: Agent):
+    async def body(stream) -> None:
+        async for delivery in deliveries(stream):
+            await agent.handle(delivery.batch)
+            delivery.ack()
+
+    return body

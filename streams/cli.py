@@ -1,0 +1,255 @@
+"""The ``tenfold`` command.
+
+Exit codes: 0 done, 1 done but something was rejected (with --strict), 2 wrong usage or settings, 70 a fatal error
+(a restart continues from the last checkpoint), 75 try again later, 130 interrupted. Commands that live in other
+packages (``demo``) join through the entry point group ``tenfold.commands``, so that nothing here imports them.
+"""
+
+import asyncio
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from streams.config import Settings
+from streams.errors import ConfigError, TenfoldError
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+stderr = Console(stderr=True, highlight=False)
+
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings file. Default: TENFOLD_CONFIG, else ./tenfold.toml if there is one.",
+)
+servers_option = click.option(
+    "--servers", "-s", metavar="HOST:PORT,...", help="Kafka brokers; overrides [broker] servers of the settings."
+)
+
+
+class Commands(click.Group):
+    """Own commands and those that installed packages add."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *(point.name for point in _plugins())})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        own = super().get_command(ctx, name)
+        if own is not None:
+            return own
+        return next((point.load() for point in _plugins() if point.name == name), None)
+
+
+def _plugins():
+    return entry_points(group="tenfold.commands")
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(package_name="tenfold", prog_name="tenfold")
+def cli() -> None:
+    """Real-time cost anomalies in AI usage: events on Kafka in, 10x sessions and burning budgets out.
+
+    \b
+    See it work:              tenfold demo
+    Run it on your Kafka:     tenfold topics --create -s kafka:9092
+                              tenfold worker -s kafka:9092
+    Send your first event:    tenfold produce events.jsonl -s kafka:9092
+    Try it on recorded usage: tenfold replay events.jsonl --out result
+    """
+
+
+@cli.command()
+@config_option
+@servers_option
+@click.option("--web-port", type=click.IntRange(0, 65535), help="Port of health and metrics; 0 takes a free one.")
+def worker(config: Path | None, servers: str | None, web_port: int | None) -> None:
+    """Run one worker: aggregate, detect, alert. Start more of them to share the load.
+
+    Without a broker configured it starts an embedded one, which is good for a first look and forgets everything
+    when it ends. Health is on http://127.0.0.1:PORT/healthz and /readyz, metrics on /metrics.
+
+    SIGTERM or Ctrl-C checkpoints and leaves the group.
+    """
+    from streams.worker import run_worker
+
+    settings = _settings(config, servers=servers, web_port=web_port)
+    asyncio.run(run_worker(settings))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to."
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 if any event was rejected.")
+@config_option
+def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None) -> None:
+    """Run the whole engine over event files, without a broker.
+
+    FILE is .jsonl, .jsonl.gz, .avro or .parquet with canonical events (schemas/usage_event.avsc), each file sorted
+    by time within the lateness; - is JSONL on standard input. Several files are merged by event time.
+
+    Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, rejected.jsonl and summary.json to --out.
+    """
+    from streams.files import merge_files
+    from streams.replay import replay_to
+
+    settings = _settings(config)
+    rejected: list[dict] = []
+    with _progress("replayed") as advance:
+        events = merge_files(files, on_error=lambda error: rejected.append(_bad_line(error)))
+        summary = replay_to(events, settings.engine(), out, advance, rejected)
+    table = Table("team", "cost", box=None, pad_edge=False)
+    for team, cost in sorted(summary["cost_nano_usd_by_team"].items(), key=lambda item: -item[1]):
+        table.add_row(team or "(unknown)", _usd(cost))
+    console = Console(highlight=False)
+    console.print(table)
+    findings = ", ".join(f"{count} {name}" for name, count in summary["findings"].items()) or "none"
+    console.print(
+        f"{summary['events']:,} events, {summary['duplicates']:,} duplicates, {summary['rejected']:,} rejected, "
+        f"{summary['unpriced']:,} unpriced; {summary['sessions']:,} sessions; {_usd(summary['cost_nano_usd'])}"
+    )
+    console.print(f"findings: {findings}\nwritten to {out}/")
+    if strict and summary["rejected"]:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--create", is_flag=True, help="Create the topics that are missing.")
+@config_option
+@servers_option
+def topics(create: bool, config: Path | None, servers: str | None) -> None:
+    """List Tenfold's topics and whether the broker has them; with --create, make those that are missing.
+
+    Exits with 1 if a topic is missing, with 2 if one has other partitions than configured.
+    """
+    from streams.topics import ensure_topics
+
+    settings = _settings(config, servers=servers, needs_broker=True)
+    wanted = settings.topic_names()
+    report = asyncio.run(
+        ensure_topics(settings.connection(), wanted, replication=settings.topics.replication, create=create)
+    )
+    states = {
+        **dict.fromkeys(report.existing, "there"),
+        **dict.fromkeys(report.created, "created"),
+        **dict.fromkeys(report.missing, "missing"),
+    }
+    table = Table("topic", "key", "value", "partitions", "cleanup", "", box=None, pad_edge=False)
+    for topic in wanted:
+        value = f"{topic.schema}.avsc" if topic.schema else "internal"
+        table.add_row(topic.name, topic.key, value, str(topic.partitions), topic.cleanup, states[topic.name])
+    Console(highlight=False).print(table)
+    for warning in report.warnings:
+        stderr.print(f"warning: {warning}", markup=False)
+    if report.missing:
+        stderr.print("`tenfold topics --create` makes those that are missing.")
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("file", metavar="FILE")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second; default: as fast as it goes."
+)
+@click.option("--now", is_flag=True, help="Shift all event times so that the last one is now.")
+@config_option
+@servers_option
+def produce(file: str, rate: float | None, now: bool, config: Path | None, servers: str | None) -> None:
+    """Send canonical events from FILE (as for `replay`; - is JSONL on standard input) to the usage topic.
+
+    Keyed by session, so that a session's events meet in one partition. Bad lines are named and skipped; exits with 1
+    if there were any.
+    """
+    from streams.produce import produce_file
+
+    settings = _settings(config, servers=servers, needs_broker=True)
+    bad = 0
+
+    def complain(error: Exception) -> None:
+        nonlocal bad
+        bad += 1
+        stderr.print(f"skipped: {error}")
+
+    with _progress("sent") as advance:
+        sent = asyncio.run(
+            produce_file(settings, file, rate=rate, shift_to_now=now, on_error=complain, on_sent=advance)
+        )
+    click.echo(f"{sent:,} events sent, {bad:,} lines skipped")
+    if bad:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point: errors become one readable message and an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except TenfoldError as error:
+        stderr.print(f"tenfold: {error}", markup=False)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _settings(
+    config: Path | None, *, servers: str | None = None, web_port: int | None = None, needs_broker: bool = False
+) -> Settings:
+    """Settings with the command line's on top; also sets up logging."""
+    from streams import log
+
+    settings = Settings.load(config)
+    if servers:
+        settings = settings.with_servers(servers)
+    if web_port is not None:
+        settings = settings.model_copy(update={"web": settings.web.model_copy(update={"port": web_port})})
+    if needs_broker and settings.broker.embedded:
+        raise ConfigError(
+            "no broker is configured: give --servers host:port, or set [broker] servers in tenfold.toml. "
+            "(A worker started without one prints the address of its embedded broker.)"
+        )
+    log.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
+    return settings
+
+
+class _progress:
+    """Counts on standard error, on a terminal only."""
+
+    def __init__(self, verb: str):
+        self._verb = verb
+        self._count = 0
+
+    def __enter__(self):
+        self._status = stderr.status("starting ...") if stderr.is_terminal else None
+        if self._status:
+            self._status.start()
+        return self
+
+    def __call__(self, count: int) -> None:
+        self._count += count
+        if self._status:
+            self._status.update(f"{self._count:,} events {self._verb}")
+
+    def __exit__(self, *exc) -> None:
+        if self._status:
+            self._status.stop()
+
+
+def _bad_line(error: Exception) -> dict:
+    return {"reason": "bad_json_event", "detail": str(error)}
+
+
+def _usd(nano_usd: int) -> str:
+    from models.money import format_usd
+
+    return format_usd(nano_usd)

@@ -1,0 +1,163 @@
+"""One worker: the agents, their timers and the web part around one Faust app. ``tenfold worker`` runs it.
+
+Order of starting: broker (embedded, if none is configured), topics, kernels, producer, baselines, then the group.
+Order of stopping (SIGTERM, SIGINT): the flow stops, partitions are checkpointed and committed, the group is left, the
+producer is flushed. Any unexpected error ends the process with its reason and without a checkpoint, so that the
+next owner reads on from the last one.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from schemas.codec import decode
+from schemas.decode import Decoder
+from streams.agents.alert import AlertAgent
+from streams.agents.rollup import RollupAgent
+from streams.agents.usage import UsageAgent
+from streams.app import build_worker_app
+from streams.broker.embedded import EmbeddedBroker
+from streams.config import Settings
+from streams.follow import follow
+from streams.producer import Producer
+from streams.registry import schema_fetcher
+from streams.state.store import StateStore
+from streams.topics import ensure_topics
+from streams.transport import run_app
+from streams.warm import warm
+from streams.web.metrics import Metrics
+from streams.web.server import WebServer
+
+log = structlog.get_logger()
+
+LAG_SECONDS = 5.0
+
+
+def clock_ms() -> int:
+    """Milliseconds since 1970, the only clock of the agents."""
+    return time.time_ns() // 1_000_000
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; raises TenfoldError with the reason for anything else."""
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.broker.embedded:
+            broker = stack.enter_context(EmbeddedBroker())
+            log.warning("embedded_broker_started", servers=broker.bootstrap, kept="nothing, it is in memory")
+            settings = _for_embedded(settings.with_servers(broker.bootstrap))
+        kafka = settings.connection()
+        client_settings = kafka.client_options()
+        topics = settings.topic_names()
+        report = await ensure_topics(kafka, topics, replication=settings.topics.replication)
+        for warning in report.warnings:
+            log.warning("topic_differs", warning=warning)
+        log.info("kernels_ready", seconds=round(await asyncio.to_thread(warm), 2))
+
+        metrics = Metrics()
+        producer = await stack.enter_async_context(Producer(kafka))
+        config = settings.engine()
+        decoder = Decoder(
+            config.hash_key, schemas=settings.writer_schemas(), fetch_schema=schema_fetcher(settings.schemas)
+        )
+        usage = UsageAgent(
+            config=config,
+            topics=topics,
+            producer=producer,
+            store=StateStore(topics.usage_state.name, producer, client_settings),
+            decoder=decoder,
+            metrics=metrics,
+            clock_ms=clock_ms,
+        )
+        rollup = RollupAgent(
+            config=config,
+            topics=topics,
+            producer=producer,
+            store=StateStore(topics.rollup_state.name, producer, client_settings),
+            metrics=metrics,
+            clock_ms=clock_ms,
+        )
+        alert = AlertAgent(
+            settings=settings,
+            client_settings=client_settings,
+            topics=topics,
+            producer=producer,
+            metrics=metrics,
+            clock_ms=clock_ms,
+        )
+        agents = {topics.usage.name: usage, topics.partials.name: rollup, topics.anomalies.name: alert}
+        app = build_worker_app(settings, agents)
+
+        caught_up = asyncio.Event()
+
+        def take_baselines(records) -> None:
+            usage.take_baselines([decode("baseline", record.value) for record in records if record.value is not None])
+
+        flush = settings.flush
+        stop = asyncio.Event()
+        timers = [
+            follow(client_settings, topics.baselines.name, take_baselines, caught_up=caught_up),
+            every(flush.usage_interval / 1000, usage.flush),
+            every(flush.rollup_interval / 1000, rollup.publish),
+            every(flush.checkpoint_interval / 1000, usage.checkpoint),
+            every(flush.checkpoint_interval / 1000, rollup.checkpoint),
+        ]
+        background = Background(timers, app.fail)
+        await stack.enter_async_context(background)
+        if settings.web.enabled:
+            web = WebServer(settings.web, metrics, ready=lambda: readiness(app, caught_up))
+            await stack.enter_async_context(web)
+            log.info("web_started", url=web.url)
+        await asyncio.wait_for(caught_up.wait(), 60)
+        log.info("worker_started", servers=kafka.servers, group=settings.transport.group)
+        await run_app(app, stop=stop)
+        log.info("worker_stopped")
+
+
+def _for_embedded(settings: Settings) -> Settings:
+    """The embedded broker holds the first join back for half a session timeout."""
+    quick = {"session_timeout": 6_000, "heartbeat_interval": 1_000}
+    return settings.model_copy(update={"transport": settings.transport.model_copy(update=quick)})
+
+
+def readiness(app, caught_up: asyncio.Event) -> list[str]:
+    """Why this worker is not ready; empty if it is."""
+    reasons = []
+    if not caught_up.is_set():
+        reasons.append("peer baselines are still being read")
+    if app.ready_at is None:
+        reasons.append("the consumer group has not assigned partitions yet")
+    return reasons
+
+
+async def every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Call ``action`` for ever, ``seconds`` after it last ended."""
+    while True:
+        await asyncio.sleep(seconds)
+        await action()
+
+
+class Background:
+    """Tasks that must not end: the first one that does is reported to ``on_failure``."""
+
+    def __init__(self, jobs: list, on_failure: Callable[[BaseException], None]):
+        self._jobs = jobs
+        self._on_failure = on_failure
+        self._tasks: list[asyncio.Task] = []
+
+    async def __aenter__(self) -> "Background":
+        self._tasks = [asyncio.create_task(job) for job in self._jobs]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(self, *exc) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._on_failure(task.exception())
