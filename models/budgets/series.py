@@ -58,20 +58,23 @@ class Trailing:
         self._minute_sums = _running(series.minutes, self._minutes_from, last_end_ms, MINUTE_MS)
         self._hour_sums = _running(series.hours, self._hours_from, last_end_ms, HOUR_MS)
 
-    def spent(self, end_ms: int, length_ms: int) -> tuple[int, int]:
-        """(int nano-USD, true length in ms); windows too long for minutes begin at the whole hour before."""
+    def spent(self, end_ms: np.ndarray, length_ms: int) -> tuple[np.ndarray, np.ndarray]:
+        """(nano-USD int64[k], true length in ms int64[k]) of the windows that end at ``end_ms`` int64[k].
+
+        Windows too long for minutes begin at the whole hour before.
+        """
         start = end_ms - length_ms
         if length_ms <= MINUTES_EXACT_MS:
-            return self._minutes(start, end_ms), length_ms
+            return self._minutes(start, end_ms), end_ms - start
         start -= start % HOUR_MS
         hour = end_ms - end_ms % HOUR_MS
         whole = self._hour_sums[(hour - self._hours_from) // HOUR_MS]
         before = self._hour_sums[(start - self._hours_from) // HOUR_MS]
-        return int(whole - before) + self._minutes(hour, end_ms), end_ms - start
+        return whole - before + self._minutes(hour, end_ms), end_ms - start
 
-    def _minutes(self, start_ms: int, end_ms: int) -> int:
+    def _minutes(self, start_ms: np.ndarray, end_ms: np.ndarray) -> np.ndarray:
         first, last = ((ms - self._minutes_from) // MINUTE_MS for ms in (start_ms, end_ms))
-        return int(self._minute_sums[last] - self._minute_sums[first])
+        return self._minute_sums[last] - self._minute_sums[first]
 
 
 def _running(sums: dict[int, int], from_ms: int, to_ms: int, step_ms: int) -> np.ndarray:
