@@ -160,14 +160,12 @@ def price_events(
             last_key = key
             last_row = np.int64(find(keys, rows, key))
         row = last_row
-        unit_estimate = kind_estimate[kind[i]]
-        if row < 0:
+        known_key = row >= 0
+        if not known_key:
             missing_rows[missing] = i
             missing_keys[missing] = key
             missing += 1
             row = UNKNOWN_ROW
-        else:
-            unit_estimate = units[row, 1]
 
         total = np.int64(0)
         for b in range(BUCKETS):
@@ -206,8 +204,10 @@ def price_events(
 
         if unknown:
             nano = token_cost(tokens, i, total, np.int64(0), rates, row if tokens_known else ESTIMATE_ROW)
-            if by_quantity:
-                nano += _quantity_cost(amount, units[row, 0] if quantity_known else unit_estimate)
+            if by_quantity and quantity_known:
+                nano += _quantity_cost(amount, units[row, 0])
+            elif by_quantity:
+                nano += _quantity_cost(amount, units[row, 1] if known_key else kind_estimate[kind[i]])
             cost_status[i] = UNPRICED
             estimate[i] = min(max(nano, 1), MAX_COST_NANO_USD)
         elif by_tokens or by_quantity or request > 0:

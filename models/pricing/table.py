@@ -25,6 +25,7 @@ from schemas.columns import KINDS, Columns, string_index
 
 MAX_KEYS = 1 << 17
 CAPACITY = 2 * MAX_KEYS
+"""Slots of the index: a power of two, at most half full."""
 MAX_NAME_BYTES = 256
 """Longer names are unknown without a look: the longest in the catalogue has 92 bytes."""
 MAX_MATCHES = 1 << 13
@@ -157,7 +158,7 @@ class PriceTable:
         """Add the missing keys that credit allows, most frequent first; returns how many."""
         unique, first, events = np.unique(keys, return_index=True, return_counts=True)
         # One-off names are where hostile keys are; a new model in real use must not wait behind them.
-        order = np.argsort(-events, kind="stable")[: int(self._credit / KNOWN_NAME_CREDIT)]
+        order = np.argsort(-events, kind="stable")[: min(int(self._credit / KNOWN_NAME_CREDIT), MAX_KEYS)]
         if self._count + len(order) > MAX_KEYS:
             self._clear()
         blocks = []
