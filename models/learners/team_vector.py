@@ -14,7 +14,7 @@ then the trees hold no reference. High means isolated; it is a companion of find
 Bounds: MAX_TEAMS teams, of which the one unseen for longest makes room, but only after an hour of silence; a team
 without room has no score. River builds a forest in some 20 ms and keeps it in 1.2 MB, so at most
 NEW_PER_WINDOW are built for one window. Scoring and learning take some 20 us each. The trees follow from the seed
-alone, so state is only their masses (20 kB a team).
+alone, so state is only their masses (41 kB a team, mostly zeros); restoring builds them again.
 
 Source: river.anomaly.HalfSpaceTrees; Tan, Ting, Liu: Fast Anomaly Detection for Streaming Data, IJCAI 2011.
 Called by models.rate_watch.
@@ -67,6 +67,8 @@ class TeamVectors:
         self._forests: dict[str, HalfSpaceTrees] = {}
         self._seen_ms: dict[str, int] = {}
         self._scores: dict[str, float | None] = {}
+        self._masses: dict[str, np.ndarray] = {}
+        """As last saved; a team that has learnt since is missing. Checkpoints are far more frequent than windows."""
         self._built_ms, self._built = -1, 0
 
     def score(self, team: str) -> float | None:
@@ -88,6 +90,7 @@ class TeamVectors:
         if team not in self._forests:
             self._forests[team] = self._forest()
         self._forests[team].learn_one(vector(totals, window_ms))
+        self._masses.pop(team, None)
         self._seen_ms[team] = window_start_ms
         self._scores[team] = score
         return score
@@ -110,8 +113,8 @@ class TeamVectors:
             oldest = min(self._seen_ms, key=lambda team: (self._seen_ms[team], team))
             if self._seen_ms[oldest] > window_start_ms - HOUR_MS:
                 return False
-            for known in (self._forests, self._seen_ms, self._scores):
-                del known[oldest]
+            for known in (self._forests, self._seen_ms, self._scores, self._masses):
+                known.pop(oldest, None)
         self._built += 1
         return True
 
@@ -122,15 +125,21 @@ class TeamVectors:
                 [team, self._seen_ms[team], self._scores[team], forest.counter, forest._first_window]
                 for team, forest in self._forests.items()
             ],
-            "masses": np.array(
-                [
-                    [[(node.r_mass, node.l_mass) for node in nodes] for nodes in forest._tree_nodes]
-                    for forest in self._forests.values()
-                ],
-                np.int32,
-            ).reshape(len(self._forests), *self._shape),
+            "masses": np.array([self._saved(team) for team in self._forests], np.int32).reshape(-1, *self._shape),
             "built": [self._built_ms, self._built],
         }
+
+    def _saved(self, team: str) -> np.ndarray:
+        """int32[trees, nodes, 2]: the forest's reference and latest masses."""
+        if team not in self._masses:
+            flat = [
+                mass
+                for nodes in self._forests[team]._tree_nodes
+                for node in nodes
+                for mass in (node.r_mass, node.l_mass)
+            ]
+            self._masses[team] = np.array(flat, np.int32).reshape(self._shape)
+        return self._masses[team]
 
     @classmethod
     def restore(cls, config: LearnerConfig, snapshot: dict) -> "TeamVectors":
@@ -146,6 +155,6 @@ class TeamVectors:
                 for node, (reference, latest) in zip(nodes, tree, strict=True):
                     node.r_mass, node.l_mass = reference, latest
             forest.counter, forest._first_window = counter, first
-            self._forests[team] = forest
+            self._forests[team], self._masses[team] = forest, masses
             self._seen_ms[team], self._scores[team] = seen_ms, score
         return self
