@@ -239,7 +239,9 @@ class BatchConsumer(driver.Consumer):
         self._acked_index.pop(tp, None)
         done = self._done.get(tp)
         durable = self.app.hooks.durable_offset(tp)
-        return done if done is None or durable is None else min(done, durable)
+        offset = done if done is None or durable is None else min(done, durable)
+        # Nothing lies before 0, and upstream would commit it over and over.
+        return offset or None
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         before = {tp: self._committed_offset[tp] for tp in offsets}

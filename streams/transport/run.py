@@ -9,7 +9,9 @@ import contextlib
 import signal
 import time
 
-from streams.errors import FatalError, TenfoldError
+from aiokafka.errors import KafkaConnectionError
+
+from streams.errors import FatalError, RetryableError, TenfoldError
 from streams.transport.app import EngineApp
 from streams.transport.consumer import BatchConsumer
 
@@ -22,8 +24,8 @@ async def run_app(app: EngineApp, *, stop: asyncio.Event | None = None, handle_s
 
     An orderly stop finishes the deliveries in hand, calls ``on_revoked``, commits and leaves the group. After a
     crash nothing is checkpointed. Raises FatalError with the reason when an agent or a hook raised, when the group
-    cannot be joined, or when stopping took longer than ``stop_timeout_ms``; a TenfoldError of an agent or hook
-    is raised as it is.
+    cannot be joined, or when stopping took longer than ``stop_timeout_ms``; RetryableError when no broker can be
+    reached at start; a TenfoldError of an agent or hook as it is.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -48,7 +50,7 @@ async def run_app(app: EngineApp, *, stop: asyncio.Event | None = None, handle_s
             loop.remove_signal_handler(number)
         failure = await _stop(app, starting, failure)
     if failure is not None:
-        raise _explained(failure) from failure
+        raise _explained(app, failure) from failure
 
 
 async def _watch(app: EngineApp, starting: asyncio.Task) -> None:
@@ -94,7 +96,10 @@ async def _stop(app: EngineApp, starting: asyncio.Task, failure: BaseException |
     return failure
 
 
-def _explained(failure: BaseException) -> BaseException:
+def _explained(app: EngineApp, failure: BaseException) -> BaseException:
     if isinstance(failure, TenfoldError) or not isinstance(failure, Exception):
         return failure
+    if isinstance(failure, KafkaConnectionError):
+        servers = ", ".join(app.transport_settings.connection.servers)
+        return RetryableError(f"no broker of {servers} can be reached ({failure}): start it, or correct broker.servers")
     return FatalError(f"the stream engine stopped: {type(failure).__name__}: {failure}")

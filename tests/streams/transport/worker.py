@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from streams.errors import TenfoldError
-from streams.transport import Connection, Hooks, TransportSettings, build_app, deliveries, run_app
+from streams.transport import Connection, Hooks, Limits, TransportSettings, build_app, deliveries, run_app
 
 
 def log(line: str) -> None:
@@ -41,6 +41,7 @@ async def main(out: Path, options: dict) -> int:
         heartbeat_interval_ms=300,
         rebalance_timeout_ms=10_000,
         commit_interval_ms=300,
+        limits=Limits(records=options.get("records", 50_000)),
         **options.get("settings", {}),
     )
     app = build_app(
@@ -53,11 +54,12 @@ async def main(out: Path, options: dict) -> int:
             async for delivery in deliveries(stream):
                 applied += 1
                 if applied == options.get("raise_at"):
-                    raise RuntimeError("poisoned")
+                    raise RuntimeError(f"poisoned at {delivery.batch.first_offset}")
                 await asyncio.sleep(options.get("work_seconds", 0.002))
                 batch = delivery.batch
                 assert not batch.rejected
                 rows.extend((batch.tp.topic, batch.tp.partition, offset) for offset in batch.offset.tolist())
+                log(f"acked {batch.tp.topic} {batch.tp.partition} {batch.next_offset}")
                 delivery.ack()
 
         app.agent(app.batch_topic(topic), name=f"agent-{topic}")(agent)
@@ -65,6 +67,7 @@ async def main(out: Path, options: dict) -> int:
     for topic in options["topics"]:
         add_agent(topic)
     error = ""
+    log("started")
     try:
         await run_app(app)
     except TenfoldError as failure:
