@@ -7,8 +7,12 @@ partitions, weights older days down and broadcasts the result, which is what ses
 The threshold of a group follows the detector notes 5.1: with m the log-median, d the mean absolute deviation
 of ln cost from m, s = 1.2533 d and n sessions, the variance of the median is v = 1.57 s^2 / n. It is shrunk
 towards its parent: B = tau^2 / (tau^2 + v), mu = B m + (1 - B) mu_parent, se = sqrt(B v), or tau where n = 0,
-with tau^2 the variance of the parent's child medians less their mean v, at least 0.1 (empirical Bayes).
+with tau^2 the variance of the parent's child medians less their mean v, at least 0.1 (empirical Bayes). Where a
+parent has too few children to tell, tau is taken as 1: children may well differ by a factor of e.
 What buys precision with few sessions is the margin of se, not the shrinkage: measured in the notes, 4.2.
+
+The group of all sessions only helps to estimate: it never judges a session by itself, since a loan that costs a
+thousand chats is no anomaly. Until a group that shares its team or model is known, only the absolute cap flags.
 
 Cost: 64 + 64 counts per group and day. Called by models.engine (own sessions, thresholds) and models.rollup
 (bins).
@@ -35,6 +39,9 @@ It may name one yet (an agent often calls a tool first), so it must not be compa
 The other levels: 0 team x agent x model, 1 team x model, 2 model, 3 all.
 """
 MIN_TAU2 = 0.1
+PRIOR_TAU2 = 1.0
+MIN_CHILDREN = 5
+"""Child medians needed to estimate tau; with fewer it is at least the prior's."""
 WARN_MIN_BASELINE = 5
 """Under five sessions nothing is reliable (notes 4.2): no warning from the ratio either."""
 
@@ -42,11 +49,14 @@ GroupKey = tuple[int, str, str, str]
 """(level, team, agent, model); names that the level does not use are empty."""
 
 
+ALL: GroupKey = (3, "", "", "")
+
+
 def chain(team: str, agent: str, model: str) -> tuple[GroupKey, ...]:
     """The groups a session is judged by, most specific first."""
     if not model:
-        return ((TEAM_AGENT, team, agent, ""), (3, "", "", ""))
-    return ((0, team, agent, model), (1, team, "", model), (2, "", "", model), (3, "", "", ""))
+        return ((TEAM_AGENT, team, agent, ""), ALL)
+    return ((0, team, agent, model), (1, team, "", model), (2, "", "", model), ALL)
 
 
 def groups_fed(team: str, agent: str, model: str) -> set[GroupKey]:
@@ -208,20 +218,16 @@ class Baselines:
             parent = _parent(key)
             if parent is not None:
                 children.setdefault(parent, []).append((m, v))
-        tau2 = {
-            key: max(float(np.var([m for m, _ in child])) - float(np.mean([v for _, v in child])), MIN_TAU2)
-            for key, child in children.items()
-        }
-        self._tau2 = tau2
+        self._tau2 = {key: _spread(child) for key, child in children.items()}
         self._moments = moments
         self._shrunk = {}
         for key in sorted(moments, key=_depth):
             _, m, v = moments[key]
             parent = _parent(key)
-            if parent is None or parent not in self._shrunk:
+            if parent not in self._shrunk or (parent == ALL and len(children[ALL]) < MIN_CHILDREN):
                 self._shrunk[key] = (m, float(np.sqrt(v)))
                 continue
-            spread = tau2.get(parent, MIN_TAU2)
+            spread = self._tau2[parent]
             b = spread / (spread + v)
             self._shrunk[key] = (b * m + (1 - b) * self._shrunk[parent][0], float(np.sqrt(b * v)))
 
@@ -229,7 +235,7 @@ class Baselines:
         """Thresholds of one most-specific group from the nearest ancestor that has sessions."""
         config = self.config
         keys = chain(*self._names[number])
-        found = [key for key in keys if key in self._shrunk]
+        found = [key for key in keys if key in self._shrunk and key != ALL]
         if not found:
             self.stats[number] = None
             self.warn[number] = self.page[number] = config.absolute_cap_nano_usd
@@ -237,7 +243,7 @@ class Baselines:
         nearest = found[0]
         mu, se = self._shrunk[nearest]
         if nearest != keys[0]:
-            se = float(np.sqrt(se**2 + self._tau2.get(nearest, MIN_TAU2)))
+            se = float(np.sqrt(se**2 + self._tau2.get(nearest, PRIOR_TAU2)))
         merged = self._merged[nearest]
         stats = GroupStats(
             n=self._moments[nearest][0],
@@ -291,6 +297,13 @@ def _parent(key: GroupKey) -> GroupKey | None:
     keys = chain(team, agent, model)
     at = keys.index(key)
     return keys[at + 1] if at + 1 < len(keys) else None
+
+
+def _spread(children: list[tuple[float, float]]) -> float:
+    """tau^2 of a parent from the (log-median, its variance) of its children."""
+    medians, variances = zip(*children, strict=True)
+    estimate = float(np.var(medians)) - float(np.mean(variances))
+    return max(estimate, MIN_TAU2 if len(children) >= MIN_CHILDREN else PRIOR_TAU2)
 
 
 def _depth(key: GroupKey) -> int:

@@ -78,10 +78,25 @@ def test_a_new_group_is_judged_by_its_ancestor_with_a_wider_margin():
     observe(baselines, known, [USD] * 200)
     baselines.merge(broadcast(baselines))
     new_agent = baselines.register("t", "b", "m")
-    other_model = baselines.register("x", "b", "n")
+    new_team = baselines.register("x", "b", "m")
     assert baselines.stats[new_agent].reliable == 200
     assert baselines.page[new_agent] > baselines.page[known]
-    assert baselines.page[other_model] > baselines.page[known]
+    assert baselines.page[new_team] > baselines.page[known]
+
+
+def test_sessions_that_share_neither_team_nor_model_are_not_peers():
+    """A loan that costs a thousand chats is no anomaly."""
+    config = SessionOutlierConfig()
+    baselines = Baselines(config)
+    chat = baselines.register("chat", "assistant", "kimi-k2")
+    observe(baselines, chat, [USD // 200] * 500)
+    baselines.merge(baselines.take_dirty())
+    loan = baselines.register("lending", "loan-agent", "claude")
+    assert baselines.stats[loan] is None
+    assert baselines.warn[loan] == baselines.page[loan] == config.absolute_cap_nano_usd
+    observe(baselines, loan, [7 * USD] * 6)
+    baselines.merge(baselines.take_dirty())
+    assert baselines.stats[loan].expected_nano_usd == pytest.approx(7 * USD, rel=0.2)
 
 
 def test_cheap_sessions_never_page_below_a_dollar_of_excess():
