@@ -19,6 +19,8 @@ from schemas.columns import MAX_COST_NANO_USD, MAX_TOKENS, TOKENS
 TOKEN_KEYS = [key for key, unit in _get_registry().units.items() if unit.dimensions.get("family") == "tokens"]
 CONTEXT = {
     ("anthropic", "fast"): {"speed": "fast"},
+    ("azure", "fast"): {"speed": "fast"},
+    ("azure", "batch"): {"processing": "batch"},
     ("google", "batch"): {"processing": "batch"},
     ("groq", "batch"): {"processing": "batch"},
     ("mistral", "batch"): {"processing": "batch"},
@@ -243,6 +245,7 @@ KEYS = [
     ("aws", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", ""),
     ("azure", "gpt-4o", ""),
     ("azure", "gpt-5", "batch"),
+    ("azure", "claude-opus-4-8", "fast"),
     ("openrouter", "anthropic/claude-3.7-sonnet", ""),
 ]
 TOKEN_COUNTS = st.one_of(st.just(0), st.integers(1, 1000), st.integers(1000, 600_000), st.integers(0, MAX_TOKENS))
