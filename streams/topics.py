@@ -6,7 +6,7 @@ deletes an existing topic.
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -100,8 +100,8 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 4) -> Topics:
 def partition_for(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner (murmur2) sends ``key`` to.
 
-    >>> partition_for(b"session-1", 4), partition_for(b"", 1)
-    (2, 0)
+    >>> partition_for(b"session-1", 4), partition_for(b"session-2", 4)
+    (0, 3)
     """
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
@@ -113,7 +113,7 @@ class TopicReport:
     created: tuple[str, ...] = ()
     existing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
 
 
 async def ensure_topics(
@@ -216,8 +216,3 @@ async def _policy_warnings(admin: AIOKafkaAdminClient, existing: list[Topic]) ->
         for topic in existing
         if topic.name in policies and policies[topic.name] != topic.cleanup
     ]
-
-
-def with_partitions(topic: Topic, partitions: int) -> Topic:
-    """``topic`` with another number of partitions."""
-    return replace(topic, partitions=partitions)

@@ -4,7 +4,7 @@ What it stores is gone when it ends. It has consumer groups, but neither idempot
 listens on a free port of the loopback interface only and ends with this process, however this process ends.
 
 Three habits to know: asking for a topic by name creates it; joining a group takes half the session timeout; and
-``end_offsets`` answers the first offset of the last record batch, so trust the highwater of a fetch instead.
+``end_offsets`` answers one past the first record of the last record batch, so trust the highwater of a fetch instead.
 """
 
 import atexit
