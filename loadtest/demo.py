@@ -23,6 +23,7 @@ from loadtest.demo_view import DemoView, alert_lines, finding_line
 from loadtest.receiver import Received, Receiver
 from loadtest.scenario import demo_events
 from schemas.codec import decode
+from streams import log
 from streams.broker.embedded import EmbeddedBroker, end, free_port, spawn
 from streams.config import Settings
 from streams.errors import FatalError
@@ -105,6 +106,9 @@ def demo(speed: float, live: bool | None, keep_logs: Path | None) -> None:
     shows the alerts as Slack and PagerDuty would get them. Nothing leaves it. Ctrl-C ends everything.
     """
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=140)
+    log.configure("warning")
     live = console.is_terminal if live is None else live
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -197,7 +201,12 @@ async def _watch(
     """Feed the view from the topics and the receiver until the stack closes."""
 
     def take_finding(finding: dict) -> None:
-        if view.take_finding(finding) and printer and finding["status"] != "resolved":
+        if (
+            view.take_finding(finding)
+            and printer
+            and finding["severity"] == "critical"
+            and finding["status"] != "resolved"
+        ):
             printer(finding_line(finding))
 
     def take_alert(alert: Received) -> None:

@@ -22,6 +22,7 @@ from models.money import format_usd
 STYLE = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 SPARKS = "▁▂▃▄▅▆▇█"
 MINUTES = 20
+UNNAMED = {"team": "(no team)", "model": "(no model: tools, people)"}
 
 
 class DemoView:
@@ -68,7 +69,7 @@ class DemoView:
             if scope_kind == kind:
                 starts = range(newest - (MINUTES - 1) * MINUTE_MS, newest + 1, MINUTE_MS)
                 series = [panes[start]["cost_nano_usd"] if start in panes else 0 for start in starts]
-                rows.append((name or "(unknown)", sum(row["cost_nano_usd"] for row in panes.values()), series))
+                rows.append((name or UNNAMED[kind], sum(row["cost_nano_usd"] for row in panes.values()), series))
         return sorted(rows, key=lambda row: -row[1])
 
     def render(self, height: int = 50) -> Group:

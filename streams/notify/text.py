@@ -46,9 +46,9 @@ def baseline_text(finding: dict) -> str:
 
 
 def causes(finding: dict, limit: int = 5) -> list[str]:
-    """``model gpt-5.4: $31.20``, largest share of the excess first."""
+    """``$31.20 model: gpt-5.4``, largest share of the excess first."""
     largest = sorted(finding["cause"], key=lambda part: -abs(part["excess_nano_usd"]))[:limit]
-    return [f"{part['dimension']} {part['name']}: {format_usd(part['excess_nano_usd'])}" for part in largest]
+    return [f"{format_usd(part['excess_nano_usd'])} {part['dimension']}: {part['name']}" for part in largest]
 
 
 def utc(ms: int) -> str:

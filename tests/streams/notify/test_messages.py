@@ -161,7 +161,7 @@ def test_slack_message_in_full(finding):
         "*Session*\ns-1",
         "*Baseline*\n412 sessions",
     ]
-    assert causes["text"]["text"] == "*Causes*\n• model gpt-5.4: $30.00\n• model &lt;b&amp;w&gt;: $7.60"
+    assert causes["text"]["text"] == "*Causes*\n• $30.00 model: gpt-5.4\n• $7.60 model: &lt;b&amp;w&gt;"
     assert note["elements"][0]["text"] == "session_outlier-0001 · revision 1 · open"
     assert content["text"] == f"{head['text']['text']}. Session &lt;s-1&gt; cost 10 &amp; more."
     resolved = message(finding(1, 2, "resolved"))
