@@ -171,7 +171,9 @@ def _outlook(exhausted: bool, exhaustion_ms: int | None) -> str:
 
 
 def _length(ms: int) -> str:
-    """The window in words: 62 minutes, 6.2 hours, 3.1 days."""
+    """The window in words: an hour, 62 minutes, 6.2 hours, 3.1 days."""
+    if ms == HOUR_MS:
+        return "an hour"
     for unit_ms, unit in ((24 * HOUR_MS, "days"), (HOUR_MS, "hours")):
         if ms >= 2 * unit_ms:
             return f"{ms / unit_ms:.1f} {unit}".replace(".0 ", " ")

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import statistics
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ class Twin:
         self.windows = self.hour = self.last_active = 0
         self.day, self.day_visits = [0.0] * 24, [0] * 24
         self.week, self.week_visits = [0.0] * 168, [0] * 168
+        self.young = []
 
     def predict(self, hour):
         offset = max(0.25 * self.mean, 1000.0)
@@ -40,7 +42,7 @@ class Twin:
         return min(x if x > 0.0 else 0.0, 1e18)
 
     def score(self, x, hour):
-        if self.windows == 0:
+        if self.windows < 15:
             return 0.0, 0.0
         offset, pred, sd = self.predict(hour)
         return (math.log(self.clean(x) + offset) - pred) / sd, max(math.exp(pred) - offset, 0.0)
@@ -49,10 +51,21 @@ class Twin:
         x = self.clean(x)
         if x > 0.0 or self.windows == 0:
             self.last_active = hour
-        if self.windows == 0:
-            self.mean, self.level = x, math.log(x + max(0.25 * x, 1000.0))
-            self.active, self.hour, self.windows = float(x > 0), hour, 1
+        self.active += max(0.002, 1.0 / (self.windows + 1)) * (float(x > 0) - self.active)
+        self.windows += 1
+        if self.windows <= 15:
+            self.young.append(x)
+            self.hour = hour
+            if self.windows == 15:
+                total = 0.0
+                for young in sorted(self.young)[:12]:
+                    total += young
+                self.mean = total / 12
+                logs = [math.log(young + max(0.25 * self.mean, 1000.0)) for young in self.young]
+                self.level = statistics.median(logs)
+                self.var = (1.4826 * statistics.median([abs(log - self.level) for log in logs])) ** 2
             return
+        self.windows -= 1
         if self.hour != hour:
             if self.visit_weight > 0:
                 seen = min(self.visit_weight * self.window_ms / HOUR_MS, 1.0)
@@ -76,7 +89,6 @@ class Twin:
         self.mean += weight * (tame - self.mean)
         self.level += weight * clipped
         self.var += weight * (clipped * clipped - self.var)
-        self.active += max(0.002, 1.0 / (self.windows + 1)) * (float(x > 0) - self.active)
         self.windows += 1
 
 
@@ -116,7 +128,8 @@ def test_kernels_match_the_twin_bit_for_bit(windows, window_ms, first_hour):
         assert np.array_equal(before, watch.values), "scoring learns nothing"
         assert (z[1], expected[1]) == twin.score(x, hour)
         hots = np.array([False, hot, True])
-        sr.update(row, hour, window_ms, hots, *args, watch.day_visits[:3], watch.week[:3], watch.week_visits[:3])
+        slots = (watch.day[:3], watch.day_visits[:3], watch.week[:3], watch.week_visits[:3])
+        sr.update(row, hour, window_ms, hots, watch.values[:3], watch.counts[:3], watch.young[:3], *slots)
         twin.update(x, hour, hot)
         state = (twin.mean, twin.level, twin.var, twin.active, twin.visit_sum, twin.visit_weight)
         assert tuple(watch.values[1].tolist()) == state
@@ -156,6 +169,21 @@ def test_one_hour_of_history_neither_breaks_nor_hides_an_incident_across_the_hou
         assert [i for i, j in enumerate(judged) if j.opening[0]] == [calm + 1]
         assert all(j.open[0] for j in judged[calm + 1 :]), "twenty minutes at six times the usual stay an incident"
         assert judged[-1].expected[0] < 2 * USD
+
+
+SUPPORT_CENTS = """
+    19 145 145 178 171 186 150 164 158 174 160 178 183 175 155 166 149 158 156 181
+    167 184 216 212 191 219 210 226 250 213 214 240 230 193 158 157 166 137 148 140
+    149 137 162 163 163 179 194 151 312 484 553 539 541 497 512 518 513 489
+"""
+"""An hour of a real service by the minute; the first is cut, the last ten are four times its rate."""
+
+
+def test_a_lasting_fourfold_step_of_real_traffic_is_found_although_the_first_minute_was_cut():
+    judged = run(
+        SpendRate(SpendRateConfig(), MINUTE_MS), [cents * USD / 100 for cents in map(int, SUPPORT_CENTS.split())]
+    )
+    assert [i for i, j in enumerate(judged) if j.opening[0]] == [50]
 
 
 def test_nothing_opens_before_warm_up_is_over():
