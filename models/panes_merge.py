@@ -10,7 +10,7 @@ whose end lies its retention behind the watermark is forgotten here, and a row t
 dropped (``expired_rows`` counts them): starting it anew from one source would publish a window smaller than the one
 published before. A row for a window that is kept is never dropped, however late.
 
-Cost: about 2 us a row in, 2 us a window out; some 250 bytes a window and 200 for each of its sources. Restoring
+Cost: about 3 us a row in, 5 us a window out; some 250 bytes a window and 200 for each of its sources. Restoring
 costs about 1 us a row. Called by models.rollup only.
 """
 
