@@ -23,8 +23,8 @@ FINAL, ESTIMATED, UNPRICED, FREE, PROVIDER_REPORTED = range(5)
 
 FINAL              by the price table
 ESTIMATED          by the table's standard price, because the service tier has no price of its own there
-UNPRICED           no price known: cost 0, a conservative estimate beside it
-FREE               a price of zero, or nothing used
+UNPRICED           no price known: cost 0, a conservative estimate beside it, also where nothing is said to be used
+FREE               a price of zero, or nothing used of what has a price
 PROVIDER_REPORTED  the provider said so
 """
 
@@ -201,6 +201,12 @@ def price_events(
             unknown = not quantity_known if by_quantity else by_tokens and not tokens_known
         else:
             unknown = not tokens_known if by_tokens else by_quantity and not quantity_known
+        if not (by_tokens or by_quantity or request > 0 or quantity_known):
+            # Nothing of an unknown thing: it may have a price per call, so it is no known zero.
+            unknown = True
+            for b in range(BUCKETS):
+                if rates[row, PRICE + b] >= 0:
+                    unknown = False
 
         if unknown:
             nano = token_cost(tokens, i, total, np.int64(0), rates, row if tokens_known else ESTIMATE_ROW)

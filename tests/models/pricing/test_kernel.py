@@ -36,6 +36,8 @@ def twin(event, block, estimate_row):
     first = (has_tokens, tokens_known) if measured_by_tokens else (has_quantity, quantity_known)
     second = (has_quantity, quantity_known) if measured_by_tokens else (has_tokens, tokens_known)
     used, known = first if first[0] else second
+    if not (has_tokens or has_quantity or request):
+        used, known = True, quantity_known or max(prices) >= 0
     cost, estimate, status, table = 0, 0, kernel.FREE, -1
     of_quantity = half_even(Fraction(min(quantity * (unit if quantity_known else unit_estimate), 1e15)))
     if used and not known:

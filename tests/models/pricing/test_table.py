@@ -59,8 +59,13 @@ def test_models_priced_in_other_units_only_have_no_token_price(price):
 def test_nothing_used_costs_nothing_and_the_table_has_no_say(price):
     """A call reported with a cost but without usage must not look like a price error."""
     assert price({"model": "gpt-4o"}) == (0, 0, FREE, -1)
-    assert price({"kind": "TOOL_CALL"}) == (0, 0, FREE, -1)
     assert price({"model": "gpt-4o", "cost_nano_usd": 5}) == (5, 0, PROVIDER_REPORTED, -1)
+
+
+@pytest.mark.parametrize("event", [{"model": "openrouter/REDACTED"}, {"kind": "TOOL_CALL"}, {"kind": "GPU"}])
+def test_nothing_used_of_an_unknown_thing_is_no_known_zero(price, event):
+    assert price(event) == (0, 1, UNPRICED, -1)
+    assert price({**event, "cost_nano_usd": 0}) == (0, 0, PROVIDER_REPORTED, -1)
 
 
 def test_per_request_price_counts_without_tokens(price):
