@@ -61,6 +61,9 @@ idle = "5m"
 [detectors.spend_rate]
 min_excess_usd = 0.50
 
+[learner]
+window_size = 20
+
 [[budgets]]
 team = "coding"
 monthly_usd = 12000
@@ -81,7 +84,7 @@ monthly_usd = 60000
 name = "finops-channel"
 type = "slack"
 url = "{slack}"
-min_severity = "critical"
+min_severity = "warning"
 
 [[receivers]]
 name = "on-call"
@@ -201,12 +204,8 @@ async def _watch(
     """Feed the view from the topics and the receiver until the stack closes."""
 
     def take_finding(finding: dict) -> None:
-        if (
-            view.take_finding(finding)
-            and printer
-            and finding["severity"] == "critical"
-            and finding["status"] != "resolved"
-        ):
+        news = view.take_finding(finding) and finding["status"] != "resolved"
+        if news and printer and finding["severity"] != "info":
             printer(finding_line(finding))
 
     def take_alert(alert: Received) -> None:

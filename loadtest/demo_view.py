@@ -20,6 +20,7 @@ from models.config import MINUTE_MS
 from models.money import format_usd
 
 STYLE = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+RANK = {"info": 0, "warning": 1, "critical": 1}
 SPARKS = "▁▂▃▄▅▆▇█"
 MINUTES = 20
 UNNAMED = {"team": "(no team)", "model": "(no model: tools, people)"}
@@ -141,7 +142,7 @@ class DemoView:
     def _findings_panel(self, lines: int) -> Panel:
         newest = sorted(
             (f for f in self.findings.values() if f["status"] != "resolved"),
-            key=lambda f: (f["severity"] == "critical", f["detection_time"]),
+            key=lambda f: (RANK[f["severity"]], f["detection_time"]),
         )[-lines:]
         return Panel(Group(*(finding_line(f) for f in reversed(newest))), title="findings", title_align="left")
 

@@ -23,7 +23,7 @@ class WindowConfig:
     """Event times further ahead of the clock never advance the watermark (apache/metron PR#1197)."""
     minute_retention_ms: int = 26 * HOUR_MS
     """Minute panes are kept this long behind the watermark; later events count in hour panes only."""
-    hour_retention_ms: int = 400 * DAY_MS
+    hour_retention_ms: int = 62 * DAY_MS
     """Hour panes are kept this long; events older than that are rejected as too_old."""
     idle_partition_ms: int = 5_000
     """A partition without input for this long (processing time) does not hold the merged watermark back."""

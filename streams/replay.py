@@ -82,7 +82,8 @@ class Replay:
     def finish(self) -> dict:
         """End all sessions and return the summary."""
         self._take(self._usage.finish(self._clock_ms))
-        self._roll_up()
+        self._rollup.apply(self._usage.flush(), self._clock_ms)
+        self._publish(self._rollup.finish(self._clock_ms))
         teams: Counter = Counter()
         models: Counter = Counter()
         for row in self.spend.values():
@@ -115,7 +116,9 @@ class Replay:
 
     def _roll_up(self) -> None:
         self._rollup.apply(self._usage.flush(), self._clock_ms)
-        out: RollupOutputs = self._rollup.advance(self._clock_ms)
+        self._publish(self._rollup.advance(self._clock_ms))
+
+    def _publish(self, out: RollupOutputs) -> None:
         for row in out.spend:
             scope = Scope.of(
                 row["scope_kind"], team=row["team"], model=row["model"], agent=row["agent"], use_case=row["use_case"]

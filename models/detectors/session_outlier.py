@@ -2,7 +2,7 @@
 
 The comparison itself is one threshold per peer group inside the session kernel; the thresholds come from
 models.baselines. This file says what crossing one means to a person. Warning: ratio times the median and half
-a standard error of it. Critical: a whole one, at least 20 peers, a dollar of excess, and above the peers' p99.
+a standard error of it; only info while the excess is not worth a dollar. Critical: a whole one, at least 20 peers, a dollar of excess, and above the peers' p99.
 Until a group has 20 sessions only an absolute cap pages.
 """
 
@@ -39,6 +39,7 @@ def session_finding(
     """
     team, agent, use_case, model, _ = names
     cost, events = sums[COST], sums[EVENTS]
+    worth_a_look = stats is None or cost - stats.expected_nano_usd >= config.min_excess_nano_usd
     peers = " × ".join(name for name in (team, agent, model) if name) or "all teams"
     if stats is None:
         expected, baseline, margin, confidence, cause = 0, 0, cost / config.absolute_cap_nano_usd, 0.5, []
@@ -66,7 +67,7 @@ def session_finding(
         revision=revision,
         status=status,
         detector=NAME,
-        severity=SEVERITY[level],
+        severity=SEVERITY[level] if worth_a_look else "info",
         scope_kind="session",
         scope_name=session_id,
         team=team,

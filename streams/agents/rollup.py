@@ -54,6 +54,8 @@ class RollupAgent:
         if state is not None:
             self._next[partition] = state["next_offset"]
             engine.load(state["engine"])
+        # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
+        engine.expect(self._topics.usage.partitions, self._clock_ms())
         self._engines[partition] = engine
         self._durable[partition] = self._next[partition]
 

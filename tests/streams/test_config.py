@@ -208,7 +208,7 @@ def test_settings_are_frozen():
         ("[[receivers]]\ntype = 'slack'",
          "receivers[0].url is missing; give the address of an incoming webhook, https://hooks.slack.com/services/..."),
         ("[windows]\nlateness = '30h'",
-         "windows: lateness 30h must be below minute_retention 26h, and that at most hour_retention 400d"),
+         "windows: lateness 30h must be below minute_retention 26h, and that at most hour_retention 62d"),
         ("web = 3", "web must be a table, [web]"),
         ("budgets = 3", "budgets = 3 is not accepted; give a list of [[budgets]] tables"),
         ("[schemas]\nfiles = { x = 'a.avsc' }",
