@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import faust
+import numpy as np
 import structlog
 from faust.tables.recovery import RebalanceAgain
 from faust.types import TP
@@ -34,6 +35,7 @@ from streams.transport import rawfetch
 from streams.transport.batch import PartitionBatch
 from streams.transport.consumer import BatchConsumer, BatchTransport
 from streams.transport.settings import TransportSettings
+from streams.transport.split import split
 from streams.transport.versions import check_accelerator, check_versions
 
 
@@ -226,4 +228,6 @@ def build_app(settings: TransportSettings, *, batch_topics: Collection[str], hoo
     check_accelerator()
     if settings.delivery == "raw_spans":
         rawfetch.install()
+        # Loads or compiles the kernel now, not while the first records wait.
+        split(np.empty(0, np.uint8), np.empty((0, 9), np.int64))
     return EngineApp(settings, batch_topics, hooks or Hooks())
