@@ -1,8 +1,9 @@
 """Session cost at least ten times its peers' median: the finding behind a candidate of models.sessions.
 
 The comparison itself is one threshold per peer group inside the session kernel; the thresholds come from
-models.baselines. This file says what crossing one means to a person. Warning: ratio times the median and half
-a standard error of it; only info while the excess is not worth a dollar. Critical: a whole one, at least 20 peers, a dollar of excess, and above the peers' p99.
+models.baselines. This file says what crossing one means to a person. Warning: ratio times the median and half a
+standard error of it; only info while the excess is not worth a dollar. Critical: a whole standard error, at least
+20 peers, a dollar of excess, and above the peers' p99.
 Until a group has 20 sessions only an absolute cap pages.
 """
 

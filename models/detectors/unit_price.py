@@ -115,9 +115,7 @@ class UnitPrice:
             detection_time=now_ms,
             reason=f"{what}{size} to {model or 'an unnamed model'} charged {format_usd(entry.charged_nano_usd)}; "
             f"{expectation}.",
-            cause=[
-                {"dimension": "price", "name": model, "excess_nano_usd": excess}
-            ],
+            cause=[{"dimension": "price", "name": model, "excess_nano_usd": excess}],
             example_event_ids=list(entry.examples),
             price_version=version,
             details={"provider": provider, "events": str(entry.events)},
