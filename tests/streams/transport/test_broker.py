@@ -188,6 +188,31 @@ async def test_a_member_joins_and_leaves_mid_stream(stage, delivery):
     stage.check(from_first, from_second)
 
 
+@pytest.mark.kafka
+async def test_members_that_come_and_go_in_quick_succession(kafka_broker, tmp_path):
+    async with Stage(kafka_broker, tmp_path) as stage:
+        over = asyncio.Event()
+        producing = asyncio.create_task(stage.produce(20_000, until=over))
+        steady = await stage.worker()
+        await steady.said("assigned 5")
+
+        async def come_and_go(stay_seconds: float) -> list[dict]:
+            results = []
+            for _ in range(2):
+                worker = await stage.worker()
+                await worker.said("started")
+                await asyncio.sleep(stay_seconds)
+                results.append(await worker.stop())
+            return results
+
+        # Different stays: members leave while others join, within one rebalance and between two.
+        visits = await asyncio.gather(come_and_go(1.2), come_and_go(2.1))
+        over.set()
+        await producing
+        await stage.all_committed()
+        stage.check(await steady.stop(), *(result for visit in visits for result in visit))
+
+
 @pytest.mark.parametrize("stage", brokers, indirect=True)
 async def test_an_agent_that_raises_ends_the_process_and_loses_nothing(stage):
     producing = asyncio.create_task(stage.produce(10_000))
