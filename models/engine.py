@@ -20,7 +20,7 @@ from models.dedupe import DedupeSet
 from models.detectors.session_outlier import session_finding
 from models.detectors.unit_price import UnitPrice
 from models.pricing import UNPRICED, PriceTable
-from models.sessions import EndedRuns, Sessions
+from models.sessions import Candidates, EndedRuns, Sessions
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
 
@@ -94,14 +94,8 @@ class UsageEngine:
             self.baselines.warn,
             self.baselines.page,
         )
-        for row, event, level, sums in zip(
-            candidates.row.tolist(),
-            candidates.event.tolist(),
-            candidates.level.tolist(),
-            candidates.sums.tolist(),
-            strict=True,
-        ):
-            out.findings.append(self._session_finding(row, level, sums, columns.text(event, "event_id"), now_ms))
+        for index in range(len(candidates)):
+            out.findings.append(self._session_finding(candidates, index, columns, now_ms))
         self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
         self._end(ended, out, now_ms, "idle")
         self.watermark.advance(times, now_ms)
@@ -160,21 +154,21 @@ class UsageEngine:
             self._has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
         return self._has_model
 
-    def _session_finding(self, row: int, level: int, sums: list[int], event_id: str, now_ms: int) -> dict:
-        combo = int(self.sessions.combo[row])
-        revision = int(self.sessions.revision[row])
+    def _session_finding(self, found: Candidates, index: int, columns: Columns, now_ms: int) -> dict:
+        combo = int(found.combo[index])
+        revision = int(found.revision[index])
         return session_finding(
             config=self.config.session_outlier,
-            session_id=self.sessions.session_id(row),
+            session_id=found.session_id[index],
             names=self.combos.names[combo],
             stats=self.baselines.stats[self.combos.group[combo]],
-            sums=sums,
-            times=self.sessions.times[row].tolist(),
-            level=level,
+            sums=found.sums[index].tolist(),
+            times=found.times[index].tolist(),
+            level=int(found.level[index]),
             revision=revision,
             status="open" if revision == 1 else "updated",
             now_ms=now_ms,
-            event_ids=[event_id],
+            event_ids=[columns.text(int(found.event[index]), "event_id")],
             price_version=self.prices.version,
         )
 

@@ -66,6 +66,9 @@ def apply_events(
     cand_row,
     cand_event,
     cand_level,
+    cand_revision,
+    cand_combo,
+    cand_times,
     cand_sums,
 ):
     """Add a batch to its sessions.
@@ -140,6 +143,9 @@ def apply_events(
             cand_row[at] = row
             cand_event[at] = i
             cand_level[at] = reached
+            cand_revision[at] = revision[row]
+            cand_combo[at] = row_combo[row]
+            cand_times[at, :] = times[row, :]
             cand_sums[at, :] = sums[row, :]
             state[4] += 1
 
@@ -159,15 +165,21 @@ def end_idle(watermark_ms, idle_ms, keys, rows, row_key, times, used, ended):
 
 @dataclass(slots=True)
 class Candidates:
-    """Sessions that crossed a threshold in a batch, in event order; arrays of length k.
+    """Sessions that crossed a threshold in a batch, in event order, as they were at that event; length k.
 
-    row int32, event int32 (row of the batch), level int8, sums int64[k, 8] at that event, revision int16.
+    event int32 (row of the batch), level int8, revision int16, combo int32, times int64[k, 3], sums int64[k, 8].
     """
 
-    row: np.ndarray
+    session_id: list[str]
     event: np.ndarray
     level: np.ndarray
+    revision: np.ndarray
+    combo: np.ndarray
+    times: np.ndarray
     sums: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.session_id)
 
 
 @dataclass(slots=True)
@@ -244,7 +256,8 @@ class Sessions:
         ended = np.empty(n, np.int32)
         long_ids = np.empty((n, 2), np.int32)
         cand_row, cand_event = np.empty(n, np.int32), np.empty(n, np.int32)
-        cand_level, cand_sums = np.empty(n, np.int8), np.empty((n, len(COUNTERS)), np.int64)
+        cand_level, cand_revision, cand_combo = np.empty(n, np.int8), np.empty(n, np.int16), np.empty(n, np.int32)
+        cand_times, cand_sums = np.empty((n, 3), np.int64), np.empty((n, len(COUNTERS)), np.int64)
         apply_events(
             combo,
             columns.hash,
@@ -276,13 +289,23 @@ class Sessions:
             cand_row,
             cand_event,
             cand_level,
+            cand_revision,
+            cand_combo,
+            cand_times,
             cand_sums,
         )
         ended_count, long_count, candidates = (int(v) for v in self._state[2:5])
         for row, event in long_ids[:long_count].tolist():
             self._long_ids[row] = columns.text(event, "session_id")
         found = Candidates(
-            cand_row[:candidates], cand_event[:candidates], cand_level[:candidates], cand_sums[:candidates]
+            # Read now: a run that ended later in the batch gives its row away.
+            [self.session_id(row) for row in cand_row[:candidates].tolist()],
+            cand_event[:candidates],
+            cand_level[:candidates],
+            cand_revision[:candidates],
+            cand_combo[:candidates],
+            cand_times[:candidates],
+            cand_sums[:candidates],
         )
         return found, self._take_out(ended[:ended_count])
 

@@ -78,7 +78,8 @@ class Twin:
         level = 2 if run.cost >= self.page else max(run.level, 1 if run.cost >= self.warn else 0)
         if level > run.level or (run.level and run.cost >= max(2 * run.reported, self.warn)):
             run.level, run.revision, run.reported = level, run.revision + 1, run.cost
-            self.candidates.append((session, level, run.cost, run.events))
+            times = (run.start, run.first, run.last)
+            self.candidates.append((session, level, run.revision, times, run.cost, run.events))
 
     def end_idle(self, watermark: int) -> list[Run]:
         over = [run for run in self.live.values() if run.last + IDLE_MS < watermark]
@@ -105,9 +106,12 @@ class Subject:
         has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
         found, ended = self.sessions.apply(columns, combo, counters, has_model, self.combos.group, self.warn, self.page)
         candidates = [
-            (batch[event]["session_id"], level, sums[COST], sums[EVENTS])
-            for event, level, sums in zip(found.event.tolist(), found.level.tolist(), found.sums.tolist(), strict=True)
+            (session_id, int(level), int(revision), tuple(times.tolist()), int(sums[COST]), int(sums[EVENTS]))
+            for session_id, level, revision, times, sums in zip(
+                found.session_id, found.level, found.revision, found.times, found.sums, strict=True
+            )
         ]
+        assert found.session_id == [batch[event]["session_id"] for event in found.event]
         return candidates, ended
 
     def facts(self, runs: EndedRuns) -> list[tuple]:
