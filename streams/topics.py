@@ -52,6 +52,7 @@ class Topic:
 class Topics:
     """All topics of one deployment, by role."""
 
+    foreign: Topic
     usage: Topic
     usage_state: Topic
     partials: Topic
@@ -83,6 +84,8 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 4) -> Topics:
         return Topic(prefix + name, key, schema, partitions, "compact")
 
     return Topics(
+        # Adapting is the slowest step per event: as many workers must be able to share it as share the counting.
+        foreign=deleted("foreign", "any", "", 7, usage_partitions),
         usage=deleted("usage", "root session id", "usage_event", 7, usage_partitions),
         usage_state=compacted("usage-state", "block of a partition's state", "", usage_partitions),
         partials=deleted("partials", "source partition", "partials", 2),

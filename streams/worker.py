@@ -15,6 +15,7 @@ import structlog
 
 from schemas.codec import decode
 from schemas.decode import Decoder
+from streams.agents.adapt import AdaptAgent
 from streams.agents.alert import AlertAgent
 from streams.agents.rollup import RollupAgent
 from streams.agents.usage import UsageAgent
@@ -62,6 +63,7 @@ async def run_worker(settings: Settings) -> None:
         decoder = Decoder(
             config.hash_key, schemas=settings.writer_schemas(), fetch_schema=schema_fetcher(settings.schemas)
         )
+        adapt = AdaptAgent(topics=topics, producer=producer, metrics=metrics)
         usage = UsageAgent(
             config=config,
             topics=topics,
@@ -87,7 +89,12 @@ async def run_worker(settings: Settings) -> None:
             metrics=metrics,
             clock_ms=clock_ms,
         )
-        agents = {topics.usage.name: usage, topics.partials.name: rollup, topics.anomalies.name: alert}
+        agents = {
+            topics.foreign.name: adapt,
+            topics.usage.name: usage,
+            topics.partials.name: rollup,
+            topics.anomalies.name: alert,
+        }
         app = build_worker_app(settings, agents)
 
         caught_up = asyncio.Event()

@@ -27,7 +27,9 @@ def test_names_are_unique_under_the_prefix_and_schemas_exist():
 def test_state_lies_beside_its_input():
     found = topics(usage_partitions=7)
     assert found.usage.partitions == found.usage_state.partitions == 7
-    assert {topic.partitions for topic in found if topic not in (found.usage, found.usage_state)} == {1}
+    assert found.foreign.partitions == 7
+    spread = (found.foreign, found.usage, found.usage_state)
+    assert {topic.partitions for topic in found if topic not in spread} == {1}
 
 
 def test_settings_of_a_topic():
