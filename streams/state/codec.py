@@ -1,12 +1,14 @@
 """State as bytes: nested dicts and lists of plain values and numpy arrays, without pickle.
 
 Layout: 4 bytes magic and version, 4 bytes length of a JSON header, the header, then the arrays' raw bytes, each at
-an 8-byte boundary. In the header an array is {"$array": [dtype, shape, offset]}, bytes are {"$bytes": [at, length]}.
+an 8-byte boundary. In the header an array is {"$array": [dtype, shape, offset]}, bytes are {"$bytes": [at, length]},
+and a dict's own key that begins with "$" has another one in front.
 The whole is compressed with lz4 and carries its CRC in the marker (streams.state.store), so a reader never sees a
 torn or mixed state. Raises StateError for anything else than what ``encode`` wrote.
 """
 
 import json
+import math
 import struct
 
 import cramjam
@@ -36,12 +38,11 @@ def encode(state: dict) -> bytes:
 
     def pack(node):
         if isinstance(node, np.ndarray):
-            array = np.ascontiguousarray(node)
-            return {"$array": [array.dtype.str, list(array.shape), put(array.tobytes())]}
+            return {"$array": [node.dtype.str, list(node.shape), put(node.tobytes())]}
         if isinstance(node, bytes):
             return {"$bytes": [put(node), len(node)]}
         if isinstance(node, dict):
-            return {str(key): pack(value) for key, value in node.items()}
+            return {_escaped(str(key)): pack(value) for key, value in node.items()}
         if isinstance(node, list | tuple):
             return [pack(value) for value in node]
         if isinstance(node, np.generic):
@@ -65,21 +66,30 @@ def decode(raw: bytes) -> dict:
             f"state has format {body[:4]!r}, this program reads {MAGIC!r}: run the version that wrote it, "
             "or start from the input with an empty state topic"
         )
-    (length,) = struct.unpack_from("<I", body, 4)
-    data = memoryview(body)[8 + length :]
+    try:
+        (length,) = struct.unpack_from("<I", body, 4)
+        return _unpack(json.loads(body[8 : 8 + length]), memoryview(body)[8 + length :])
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        raise StateError(f"state is damaged ({error!r}); start from the input with an empty state topic") from error
 
-    def unpack(node):
-        if isinstance(node, list):
-            return [unpack(value) for value in node]
-        if not isinstance(node, dict):
-            return node
-        if "$array" in node:
-            dtype, shape, offset = node["$array"]
-            count = int(np.prod(shape, dtype=np.int64))
-            return np.frombuffer(data, np.dtype(dtype), count, offset).reshape(shape).copy()
-        if "$bytes" in node:
-            offset, size = node["$bytes"]
-            return bytes(data[offset : offset + size])
-        return {key: unpack(value) for key, value in node.items()}
 
-    return unpack(json.loads(body[8 : 8 + length]))
+def _unpack(node, data: memoryview):
+    if isinstance(node, list):
+        return [_unpack(value, data) for value in node]
+    if not isinstance(node, dict):
+        return node
+    if "$array" in node:
+        dtype, shape, offset = node["$array"]
+        count = math.prod(shape)
+        if count == 0:
+            return np.empty(shape, np.dtype(dtype))
+        return np.frombuffer(data, np.dtype(dtype), count, offset).reshape(shape).copy()
+    if "$bytes" in node:
+        offset, size = node["$bytes"]
+        return bytes(data[offset : offset + size])
+    return {key.removeprefix("$"): _unpack(value, data) for key, value in node.items()}
+
+
+def _escaped(key: str) -> str:
+    """Names of teams and models are keys too, and may be anything."""
+    return f"${key}" if key.startswith("$") else key

@@ -4,11 +4,12 @@ A checkpoint is the whole state at one ``next_offset``, cut into blocks, then a 
 CRC and the epoch. Two slots alternate, so the blocks of the last whole checkpoint are never overwritten by the one
 being written: whatever a crash leaves behind, the newest marker still points at whole blocks.
 
-Each new owner of a partition takes the next epoch and writes under keys of its own, so a former owner that still
-writes can only add to its own epoch, which readers pass over once a newer one has a marker. The newer owner
-deletes the older epochs' keys after its first checkpoint.
+Each new owner of a partition takes the next epoch, claims it in the topic before anything else, and writes under
+keys of its own. So a former owner that still writes can only add to its own epoch, which readers pass over once a
+newer one has a marker. The newer owner deletes the older epochs' keys after its first checkpoint.
 
-Keys: ``PARTITION/EPOCH/SLOT/BLOCK`` and ``PARTITION/EPOCH/marker``. One state topic partition per input partition.
+Keys: ``PARTITION/EPOCH/claim``, ``PARTITION/EPOCH/SLOT/BLOCK`` and ``PARTITION/EPOCH/marker``. One state topic
+partition per input partition. What else lies in the topic is named in the log and passed over.
 Cost: the whole state per checkpoint; restore reads what compaction has left of one topic partition.
 Needs neither transactions nor an idempotent producer. Called by streams.agents.
 """
@@ -25,6 +26,7 @@ from streams.state import codec
 
 log = structlog.get_logger()
 
+CLAIM, MARKER = "claim", "marker"
 BLOCK_BYTES = 512 * 1024
 """Below every broker's default message limit of 1 MiB."""
 
@@ -57,7 +59,11 @@ class StateStore:
         """
         started = time.monotonic()
         scan = await self._read(partition)
-        self._epochs[partition] = scan.top_epoch + 1
+        epoch = scan.top_epoch + 1
+        # An owner without input saves nothing for hours; without a claim its successor would take the same epoch.
+        await self._producer.send(self.topic, f"{partition}/{epoch}/{CLAIM}".encode(), b"{}", partition=partition)
+        await self._producer.flush()
+        self._epochs[partition] = epoch
         self._slots[partition] = 0
         self._stale[partition] = scan.keys
         for epoch in sorted(scan.markers, reverse=True):
@@ -94,7 +100,7 @@ class StateStore:
         await self._producer.flush()
         marker = {"next_offset": next_offset, "slot": slot, "blocks": len(blocks), "crc": zlib.crc32(raw)}
         await self._producer.send(
-            self.topic, f"{partition}/{epoch}/marker".encode(), json.dumps(marker).encode(), partition=partition
+            self.topic, f"{partition}/{epoch}/{MARKER}".encode(), json.dumps(marker).encode(), partition=partition
         )
         await self._producer.flush()
         self._slots[partition] = 1 - slot
@@ -105,26 +111,37 @@ class StateStore:
     async def _read(self, partition: int) -> _Scan:
         scan = _Scan()
         for record in await read_all(self._client_settings, self.topic, [partition]):
-            _take(scan, record.key, record.value)
+            try:
+                _take(scan, record.key, record.value)
+            except (ValueError, AttributeError, KeyError, TypeError) as error:
+                log.warning(
+                    "state_record_unreadable",
+                    topic=self.topic,
+                    partition=partition,
+                    offset=record.offset,
+                    error=repr(error),
+                )
         return scan
 
 
 def _take(scan: _Scan, key: bytes, value: bytes | None) -> None:
+    """Add a record to what is known; raises if it is none that ``save`` wrote."""
     _, epoch_text, *rest = key.decode().split("/")
     epoch = int(epoch_text)
-    scan.top_epoch = max(scan.top_epoch, epoch)
-    if value is None:
-        scan.keys.discard(key)
-        if rest == ["marker"]:
+    if rest == [MARKER]:
+        if value is None:
             scan.markers.pop(epoch, None)
         else:
-            scan.blocks.pop((epoch, int(rest[0]), int(rest[1])), None)
-        return
-    scan.keys.add(key)
-    if rest == ["marker"]:
-        scan.markers[epoch] = json.loads(value)
-    else:
-        scan.blocks[(epoch, int(rest[0]), int(rest[1]))] = value
+            marker = json.loads(value)
+            scan.markers[epoch] = {name: int(marker[name]) for name in ("next_offset", "slot", "blocks", "crc")}
+    elif rest != [CLAIM]:
+        slot, number = map(int, rest)
+        if value is None:
+            scan.blocks.pop((epoch, slot, number), None)
+        else:
+            scan.blocks[(epoch, slot, number)] = value
+    scan.top_epoch = max(scan.top_epoch, epoch)
+    (scan.keys.discard if value is None else scan.keys.add)(key)
 
 
 def _assemble(scan: _Scan, epoch: int) -> bytes | None:
