@@ -156,8 +156,8 @@ def test_the_random_usage_raises_what_the_property_is_about():
 
 def test_a_state_of_another_version_is_refused_with_what_to_do():
     snapshot = UsageEngine(CONFIG, 3, PriceTable()).snapshot()
-    with pytest.raises(ValueError, match="partition 3 has version 99.*run the version that wrote it"):
+    with pytest.raises(ValueError, match=r"partition 3 has version 99.*run the version that wrote it"):
         UsageEngine.restore(CONFIG, PriceTable(), {**snapshot, "version": 99})
     state = RollupEngine(CONFIG).state()
-    with pytest.raises(ValueError, match="version 99.*run the version that wrote it"):
+    with pytest.raises(ValueError, match=r"version 99.*run the version that wrote it"):
         RollupEngine(CONFIG).load({**state, "version": 99})
