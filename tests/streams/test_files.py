@@ -222,6 +222,19 @@ def test_bad_lines_are_named_and_reading_goes_on(tmp_path, events):
         next(reading)
 
 
+def test_other_formats_and_several_events_a_line(tmp_path, events):
+    cloud = {"specversion": "1.0", "id": "c1", "source": "gw", "time": "2026-11-02T09:00:00Z", "subject": "session/s"}
+    data = {"model": "m", "usage": {"input_tokens": 3, "output_tokens": 2}}
+    path = write_lines(tmp_path / "a.jsonl", [events[0], cloud | {"data": data}, [cloud | {"data": {}}, events[1]]])
+    errors = []
+    read = list(read_events(path, errors.append))
+    assert [event["event_id"] for event in read] == ["e0", "c1", "e1"]
+    assert read[1] == event_from_json(
+        {**NEEDED, "event_id": "c1", "session_id": "s", "model": "m", "input_tokens": 3, "output_tokens": 2}
+    )
+    assert [str(error) for error in errors] == [f'{path}:3: "data" is of no known format and has no "usage"']
+
+
 def test_torn_files_always_raise(tmp_path, events):
     packed = gzip.compress(write_lines(tmp_path / "a.jsonl", events * 50).read_bytes())
     (tmp_path / "torn.jsonl.gz").write_bytes(packed[:-20])
