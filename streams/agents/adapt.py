@@ -6,7 +6,7 @@ resumes where the group committed.
 
 A record that gives no event leaves on the rejected topic with its reason. Whatever a record holds, the stream goes
 on: an event or a reject that no record batch can take is cut or refused here, since the producer would end the
-process. Cost: some 100 us an event, mostly the producer's; the event loop is given back every few milliseconds.
+process. Cost: 50 to 75 us an event, half of it the producer's; the event loop is given back every few milliseconds.
 """
 
 import asyncio
