@@ -1,7 +1,8 @@
 """Events from a file to the usage topic: ``tenfold produce``, and the demo's player.
 
-Each event is plain Avro, keyed by its session (by source and event_id where it has none, so that they spread), with
-its event time as the record's timestamp.
+Each event is plain Avro, keyed by its session (by source and event_id where it has none, so that they spread). The
+record's timestamp is now, not the event time: brokers delete by it, so recorded usage of last year would be gone
+before it is read, and Kafka 4 refuses timestamps more than an hour ahead.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ def event_key(event: dict) -> bytes:
 
 async def send_event(producer: Producer, topic: str, event: dict) -> None:
     """Hand one event to the producer."""
-    await producer.send(topic, event_key(event), encode("usage_event", event), timestamp_ms=event["event_time"])
+    await producer.send(topic, event_key(event), encode("usage_event", event))
 
 
 async def produce_file(
