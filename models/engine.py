@@ -25,7 +25,10 @@ from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
 
 STATE_VERSION = 1
-TOO_OLD = REJECT_REASONS.index("too_old")
+OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
+MAX_NAME_BYTES = 4096
+"""Of each string of an event. Findings, windows and state carry names on, several at once and in keys, and a record
+must stay below a megabyte; the longest model name of the catalogue has 92 bytes."""
 _SOURCE, _EVENT_ID = string_index("source"), string_index("event_id")
 FLAGS = ("none", "warning", "critical")
 
@@ -63,7 +66,7 @@ class UsageEngine:
         self._has_model = np.zeros(0, np.bool_)
 
     def apply(self, columns: Columns, next_offset: int, now_ms: int) -> UsageOutputs:
-        """Count a batch whose records end before ``next_offset``; too old rows get their status set.
+        """Count a batch whose records end before ``next_offset``; rows too old or with too long names get their status.
 
         Rows below the state's ``next_offset`` must have been left out by the caller.
         """
@@ -72,6 +75,8 @@ class UsageEngine:
         oldest = self.watermark.value_ms - self.config.windows.hour_retention_ms
         timely = columns.status == OK
         columns.status[timely & (columns.event_time_ms < oldest)] = TOO_OLD
+        if columns.length.max(initial=0) > MAX_NAME_BYTES:
+            columns.status[timely & (columns.length > MAX_NAME_BYTES).any(axis=1)] = OUT_OF_RANGE
         fresh, out.duplicates = self.dedupe.mark(columns.status, columns.hash[:, _SOURCE], columns.hash[:, _EVENT_ID])
         priced = self.prices.price(columns)
         unpriced = priced.status == UNPRICED

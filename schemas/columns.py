@@ -85,7 +85,8 @@ REJECT_REASONS = (
 """Reason codes of ``status``; bounded, so that they can label a metric.
 
 ``missing_identity``: event_id or source is empty. ``bad_event_time``: not in 2000..2200.
-``out_of_range``: negative or above MAX_TOKENS / MAX_QUANTITY / MAX_COST_NANO_USD, or not finite.
+``out_of_range``: negative or above MAX_TOKENS / MAX_QUANTITY / MAX_COST_NANO_USD, or not finite; or, by the engine's
+judgement, a string of more than 4096 bytes.
 ``too_old``: older than the panes that are kept (the engine's, not the decoder's, judgement).
 """
 

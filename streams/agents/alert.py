@@ -10,6 +10,7 @@ import structlog
 
 from schemas.codec import decode
 from streams.agents.notification_topic import KafkaNotificationLog
+from streams.agents.rejects import rejected_row
 from streams.config import Settings
 from streams.notify.notifier import Notifier
 from streams.notify.receivers import build_notifier
@@ -76,8 +77,14 @@ class AlertAgent:
         findings = []
         for row in range(len(batch)):
             value = batch.value(row)
-            if value is not None:
+            if value is None:
+                continue
+            try:
                 findings.append(decode("finding", value))
+            except Exception as error:  # fastavro raises what its C code met. Something else writes to our topic.
+                log.error("finding_unreadable", offset=int(batch.offset[row]), error=repr(error))
+                key, record = rejected_row(batch, row, "unreadable", repr(error))
+                await self._producer.send(self._topics.rejected.name, key, record)
         await self._notifier.submit_many(findings)
         self._accepted[batch.tp.partition] = batch.next_offset
         self._metrics.set_pending(self._notifier.pending_by_receiver())

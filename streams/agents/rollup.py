@@ -13,6 +13,7 @@ import structlog
 from models.rollup import RollupEngine, RollupOutputs
 from models.scopes import Scope
 from schemas.codec import decode, encode
+from streams.agents.rejects import rejected_row
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics
@@ -45,6 +46,7 @@ class RollupAgent:
         self._next: dict[int, int] = {}
         self._durable: dict[int, int] = {}
         self._lock = asyncio.Lock()
+        self._saving = asyncio.Lock()
 
     async def assign(self, partition: int) -> None:
         """Take a partition over: restore its newest checkpoint, or begin with the oldest partials there are."""
@@ -84,8 +86,14 @@ class RollupAgent:
             engine = self._engines[partition]
             for row, offset in enumerate(batch.offset.tolist()):
                 value = batch.value(row)
-                if offset >= self._next[partition] and value is not None:
-                    engine.apply(decode("partials", value), now_ms)
+                if offset < self._next[partition] or value is None:
+                    continue
+                try:
+                    partials = decode("partials", value)
+                except Exception as error:  # fastavro raises what its C code met.
+                    await self._reject(batch, row, error)
+                else:
+                    engine.apply(partials, now_ms)
             self._next[partition] = batch.next_offset
         self._metrics.batch_applied("rollup", len(batch), time.perf_counter() - started)
 
@@ -98,18 +106,25 @@ class RollupAgent:
     async def checkpoint(self, partitions: list[int] | None = None) -> None:
         """Make merged state and offset durable together."""
         for partition in list(self._engines) if partitions is None else partitions:
-            async with self._lock:
-                engine = self._engines.get(partition)
-                if engine is None or self._next[partition] == self._durable[partition]:
-                    continue
-                await self._send(engine.advance(self._clock_ms()))
-                next_offset = self._next[partition]
-                state = {"next_offset": next_offset, "engine": engine.state()}
-                await self._producer.flush()
-            await self._store.save(partition, next_offset, state)
-            if partition in self._durable:
+            # One after the other: the timer's and that of a rebalance share their slots.
+            async with self._saving:
+                async with self._lock:
+                    engine = self._engines.get(partition)
+                    if engine is None or self._next[partition] == self._durable[partition]:
+                        continue
+                    await self._send(engine.advance(self._clock_ms()))
+                    next_offset = self._next[partition]
+                    state = {"next_offset": next_offset, "engine": engine.state()}
+                    await self._producer.flush()
+                await self._store.save(partition, next_offset, state)
                 self._durable[partition] = next_offset
-            self._metrics.checkpoint_made("rollup")
+                self._metrics.checkpoint_made("rollup")
+
+    async def _reject(self, batch: PartitionBatch, row: int, error: Exception) -> None:
+        """Something else writes to our topic: keep what it was, and go on."""
+        log.error("partials_unreadable", offset=int(batch.offset[row]), error=repr(error))
+        key, record = rejected_row(batch, row, "unreadable", repr(error))
+        await self._producer.send(self._topics.rejected.name, key, record)
 
     async def _send(self, out: RollupOutputs) -> None:
         topics, send = self._topics, self._producer.send

@@ -5,13 +5,14 @@ One UsageEngine per assigned partition. ``handle`` applies a batch and hands its
 The offset that may be committed (``durable_offset``) is that of the last checkpoint whose outputs the broker has
 acknowledged, so a crash at any point re-reads and overwrites, and loses nothing.
 
-A lock per agent keeps apply-and-send whole: a checkpoint never covers a batch whose outputs are not yet sent.
+A lock per agent keeps apply-and-send whole: a checkpoint never covers a batch whose outputs are not yet sent. A
+second one lets checkpoints be written one after the other: the timer's and that of a rebalance share their slots.
 """
 
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import structlog
@@ -19,9 +20,11 @@ import structlog
 from models.engine import UsageEngine, UsageOutputs
 from models.pricing import PriceTable
 from models.scopes import Scope
+from models.windows import NO_WATERMARK
 from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
+from streams.agents.rejects import rejected_record, rejected_row
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics, partition_for
@@ -30,6 +33,8 @@ from streams.web.metrics import Metrics
 
 log = structlog.get_logger()
 
+MAX_PARTIALS_BYTES = 256 << 10
+"""Of one partials record: a worker that catches up has more to say than a record can hold."""
 HEARTBEAT_MS = 1_000
 """A partition without changes still says how far it is, so that merged windows can close."""
 
@@ -63,6 +68,7 @@ class UsageAgent:
         self._baselines: dict[tuple, dict] = {}
         self._highwater: dict[int, int] = {}
         self._lock = asyncio.Lock()
+        self._saving = asyncio.Lock()
 
     async def assign(self, partition: int) -> None:
         """Take a partition over: restore its newest checkpoint, or begin with the oldest record there is."""
@@ -112,7 +118,8 @@ class UsageAgent:
             self._last_input_ms[partition] = now_ms
             for row in np.flatnonzero(columns.status != OK).tolist():
                 reason = REJECT_REASONS[columns.status[row]]
-                await self._reject(batch, first + row, reason)
+                key, record = rejected_row(batch, first + row, reason)
+                await self._producer.send(self._topics.rejected.name, key, record)
             for reject in batch.rejected:
                 await self._reject_range(batch, reject)
             await self._send(out)
@@ -127,17 +134,17 @@ class UsageAgent:
     async def checkpoint(self, partitions: list[int] | None = None) -> None:
         """Make state and offset durable together; moves ``durable_offset`` once the broker has it all."""
         for partition in list(self._engines) if partitions is None else partitions:
-            async with self._lock:
-                engine = self._engines.get(partition)
-                if engine is None or engine.next_offset == self._durable[partition]:
-                    continue
-                await self._flush(partition)
-                next_offset, state = engine.next_offset, engine.snapshot()
-                await self._producer.flush()
-            await self._store.save(partition, next_offset, state)
-            if partition in self._durable:
+            async with self._saving:
+                async with self._lock:
+                    engine = self._engines.get(partition)
+                    if engine is None or engine.next_offset == self._durable[partition]:
+                        continue
+                    await self._flush(partition)
+                    next_offset, state = engine.next_offset, engine.snapshot()
+                    await self._producer.flush()
+                await self._store.save(partition, next_offset, state)
                 self._durable[partition] = next_offset
-            self._metrics.checkpoint_made("usage")
+                self._metrics.checkpoint_made("usage")
 
     def take_baselines(self, records: list[dict]) -> None:
         """Merged peer baselines from rollup, for all partitions here and those still to come."""
@@ -179,9 +186,8 @@ class UsageAgent:
             return
         self._last_partials_ms[partition] = now_ms
         for target, part in enumerate(_split(partials, self._topics.partials.partitions)):
-            await self._producer.send(
-                self._topics.partials.name, str(partition).encode(), encode("partials", part), partition=target
-            )
+            for record in _records(part):
+                await self._producer.send(self._topics.partials.name, str(partition).encode(), record, partition=target)
 
     async def _send(self, out: UsageOutputs) -> None:
         self._metrics.findings_raised(out.findings)
@@ -192,30 +198,15 @@ class UsageAgent:
                 self._topics.sessions.name, session["session_id"].encode(), encode("session_summary", session)
             )
 
-    async def _reject(self, batch: PartitionBatch, row: int, reason: str) -> None:
-        record = {
-            "reason": reason,
-            "topic": batch.tp.topic,
-            "partition": batch.tp.partition,
-            "offset": int(batch.offset[row]),
-            "timestamp": int(batch.timestamp_ms[row]),
-            "key": batch.key(row),
-            "value": batch.value(row),
-        }
-        await self._producer.send(self._topics.rejected.name, record["key"], encode("rejected", record))
-
     async def _reject_range(self, batch: PartitionBatch, reject) -> None:
-        record = {
-            "reason": reject.reason,
-            "detail": f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed",
-            "topic": batch.tp.topic,
-            "partition": batch.tp.partition,
-            "offset": reject.first_offset,
-            "timestamp": 0,
-            "key": None,
-            "value": reject.data,
-        }
-        await self._producer.send(self._topics.rejected.name, None, encode("rejected", record))
+        key, record = rejected_record(
+            batch,
+            reason=reject.reason,
+            detail=f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed;",
+            offset=reject.first_offset,
+            value=reject.data,
+        )
+        await self._producer.send(self._topics.rejected.name, key, record)
 
     def _observe(self, batch: PartitionBatch, status: np.ndarray, out: UsageOutputs, seconds: float) -> None:
         codes, counts = np.unique(status[status != OK], return_counts=True)
@@ -260,3 +251,20 @@ def _split(partials: dict, partitions: int) -> list[dict]:
         key = f"{part['level']}|{part['team']}|{part['agent']}|{part['model']}"
         parts[partition_for(key.encode(), partitions)]["baselines"].append(part)
     return parts
+
+
+def _records(part: dict) -> Iterator[bytes]:
+    """A Partials dict as records of bounded size; only the last one says how far the partition is.
+
+    Whoever reads the first ones must not close windows that the later ones add to.
+    """
+    encoded = encode("partials", part)
+    panes, baselines = part["panes"], part["baselines"]
+    if len(encoded) <= MAX_PARTIALS_BYTES or len(panes) + len(baselines) <= 1:
+        yield encoded
+        return
+    cut = (len(panes) + len(baselines)) // 2
+    of_baselines = max(0, cut - len(panes))
+    head = {"panes": panes[:cut], "baselines": baselines[:of_baselines], "watermark": NO_WATERMARK, "idle": False}
+    yield from _records({**part, **head})
+    yield from _records({**part, "panes": panes[cut:], "baselines": baselines[of_baselines:]})

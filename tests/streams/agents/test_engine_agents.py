@@ -1,0 +1,275 @@
+"""The usage, rollup and alert agents without a broker: what they send, and that nothing they are given stops them."""
+
+import asyncio
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from models.config import EngineConfig
+from models.rollup import RollupEngine
+from schemas.codec import decode, encode
+from schemas.decode import Decoder
+from streams.agents.alert import AlertAgent
+from streams.agents.rollup import RollupAgent
+from streams.agents.usage import UsageAgent
+from streams.topics import topics
+from streams.transport import TP, PartitionBatch, RejectedRange
+from streams.web.metrics import Metrics
+
+NOW_MS = 1_795_460_500_000
+MAX_REQUEST_BYTES = 1_048_576
+"""What a producer takes of one record, key and value; brokers take no more either."""
+CONFIG = EngineConfig()
+TOPICS = topics(usage_partitions=4)
+
+
+class FakeProducer:
+    """Keeps what is sent; refuses what a real one would refuse."""
+
+    def __init__(self):
+        self.sent: list[tuple[str, bytes | None, bytes | None]] = []
+
+    async def send(self, topic, key, value, *, partition=None, timestamp_ms=None):
+        await asyncio.sleep(0)
+        assert len(key or b"") + len(value or b"") < MAX_REQUEST_BYTES - 1_000, f"too large for {topic}"
+        self.sent.append((topic, key, value))
+
+    async def flush(self):
+        await asyncio.sleep(0)
+
+    def of(self, topic, schema) -> list[dict]:
+        return [decode(schema, value) for name, _, value in self.sent if name == topic.name]
+
+
+class FakeStore:
+    """Keeps the newest checkpoint; fails a test that writes two of a partition at a time."""
+
+    def __init__(self):
+        self.saved: dict[int, tuple[int, dict]] = {}
+        self.saving: Counter = Counter()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def load(self, partition):
+        return self.saved[partition][1] if partition in self.saved else None
+
+    async def save(self, partition, next_offset, state):
+        self.saving[partition] += 1
+        assert self.saving[partition] == 1, "two checkpoints would write to one slot"
+        await self.may_end.wait()
+        self.saved[partition] = (next_offset, state)
+        self.saving[partition] -= 1
+        return 0
+
+
+class Bench:
+    def __init__(self):
+        self.producer, self.store = FakeProducer(), FakeStore()
+        common = {"topics": TOPICS, "producer": self.producer, "metrics": Metrics(), "clock_ms": lambda: NOW_MS}
+        self.usage = UsageAgent(config=CONFIG, store=self.store, decoder=Decoder(CONFIG.hash_key), **common)
+        self.rollup = RollupAgent(config=CONFIG, store=self.store, **common)
+        self.alert = AlertAgent(settings=None, client_settings={}, **common)
+
+
+@pytest.fixture
+async def bench():
+    return Bench()
+
+
+def event(number: int, **changes) -> bytes:
+    fields = {"event_id": str(number), "source": "t", "event_time": NOW_MS - 5_000, "session_id": f"s{number}"}
+    usage = {"team": "a", "provider": "openai", "model": "gpt-4o", "input_tokens": 1_000}
+    return encode("usage_event", fields | usage | changes)
+
+
+def batch_of(values, *, topic=TOPICS.usage.name, partition=0, first=0, keys=None, rejected=()) -> PartitionBatch:
+    payload, spans = bytearray(), []
+    for data in [part for row in zip(keys or [None] * len(values), values, strict=True) for part in row]:
+        start = len(payload)
+        payload += data or b""
+        spans.append((start, start - 1 if data is None else len(payload)))
+    spans = np.array(spans, np.int64).reshape(-1, 2, 2)
+    return PartitionBatch(
+        tp=TP(topic, partition),
+        first_offset=first,
+        next_offset=first + len(values),
+        generation=1,
+        payload=np.frombuffer(payload or bytearray(1), np.uint8),
+        offset=np.arange(first, first + len(values), dtype=np.int64),
+        timestamp_ms=np.full(len(values), NOW_MS, np.int64),
+        key_start=spans[:, 0, 0],
+        key_end=spans[:, 0, 1],
+        value_start=spans[:, 1, 0],
+        value_end=spans[:, 1, 1],
+        fetched_ms=NOW_MS,
+        rejected=tuple(rejected),
+    )
+
+
+def merged(records: list[dict]) -> Counter:
+    """Cost per team over hour windows, as rollup merges the records."""
+    engine = RollupEngine(CONFIG)
+    for record in records:
+        engine.apply(record, NOW_MS)
+    sums: Counter = Counter()
+    for row in engine.advance(NOW_MS).spend:
+        if row["window_ms"] == 3_600_000 and row["scope_kind"] == "team":
+            sums[row["team"]] += row["cost_nano_usd"]
+    return sums
+
+
+async def test_a_batch_becomes_partials_that_say_how_far_it_is(bench):
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(1), event(2, team="b"), event(1)]))
+    await bench.usage.flush()
+    records = bench.producer.of(TOPICS.partials, "partials")
+    assert merged(records) == {"a": 2_500_000, "b": 2_500_000}
+    assert {(r["next_offset"], r["watermark"], r["source_partition"]) for r in records} == {
+        (3, NOW_MS - 5_000 - CONFIG.windows.lateness_ms, 0)
+    }
+
+
+async def test_more_changes_than_a_record_holds_go_out_in_several(bench):
+    await bench.usage.assign(0)
+    count = 12_000
+    await bench.usage.handle(batch_of([event(i, team=f"team-{i % 6_000}", agent=f"agent-{i}") for i in range(count)]))
+    await bench.usage.flush()
+    records = bench.producer.of(TOPICS.partials, "partials")
+    assert len(records) > 3
+    sums = merged(records)
+    assert len(sums) == 6_000 and set(sums.values()) == {5_000_000}
+    watermark = NOW_MS - 5_000 - CONFIG.windows.lateness_ms
+    assert [r["watermark"] for r in records] == [-1] * (len(records) - 1) + [watermark], "none closes windows early"
+    panes = [(*(p[n] for n in ("scope_kind", "team", "model", "agent", "window_start", "window_ms")),)
+             for r in records for p in r["panes"]]  # fmt: skip
+    assert len(panes) == len(set(panes))
+
+
+async def test_large_bad_records_are_rejected_and_do_not_stop_the_agent(bench):
+    await bench.usage.assign(0)
+    huge = 1_048_000
+    values = [b"\xff" * huge, event(1), b"\xff\xff", None]
+    keys = [b"k" * 300_000, b"s1", b"k" * huge, None]
+    torn = RejectedRange(4, 9, "bad_length", b"x" * 8_000_000)
+    await bench.usage.handle(batch_of(values, keys=keys, first=10, rejected=[torn]))
+    rejected = bench.producer.of(TOPICS.rejected, "rejected")
+    assert [(r["offset"], r["partition"], r["topic"]) for r in rejected] == [
+        (10, 0, "tenfold.usage"),
+        (12, 0, "tenfold.usage"),
+        (13, 0, "tenfold.usage"),
+        (4, 0, "tenfold.usage"),
+    ]
+    assert [r["reason"] for r in rejected[2:]] == ["null_value", "bad_length"]
+    assert rejected[0]["value"] == b"\xff" * 524_288 and "1048000 bytes" in rejected[0]["detail"]
+    assert rejected[1]["value"] == b"\xff\xff" and rejected[1]["detail"] == ""
+    assert "records 4 to 8 could not be framed" in rejected[3]["detail"] and "8000000 bytes" in rejected[3]["detail"]
+    assert bench.usage.resume_offset(0) == 14
+
+
+@pytest.mark.parametrize("name", ["team", "agent", "use_case", "model", "session_id", "event_id", "provider", "unit"])
+async def test_a_name_of_a_megabyte_is_rejected_not_carried_on(bench, name):
+    await bench.usage.assign(0)
+    costly = {"cost_nano_usd": 500 * 10**9}
+    dear = event(1, **{name: "x" * 1_000_000}, **costly)
+    longest = event(2, **{name: "ü" * 2_048}, **costly)
+    await bench.usage.handle(batch_of([dear, longest, event(3)]))
+    await bench.usage.flush()
+    await bench.usage.checkpoint()
+    assert [r["reason"] for r in bench.producer.of(TOPICS.rejected, "rejected")] == ["out_of_range"]
+    assert sum(merged(bench.producer.of(TOPICS.partials, "partials")).values()) == 500 * 10**9 + 2_500_000
+
+
+async def test_records_below_the_restored_offset_are_not_counted_again(bench):
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(i) for i in range(5)]))
+    await bench.usage.revoke(0)
+    assert bench.store.saved[0][0] == 5
+    await bench.usage.assign(0)
+    assert bench.usage.resume_offset(0) == bench.usage.durable_offset(0) == 5
+    await bench.usage.handle(batch_of([event(i) for i in range(3, 8)], first=3))
+    await bench.usage.flush()
+    assert merged(bench.producer.of(TOPICS.partials, "partials")) == {"a": 8 * 2_500_000}
+
+
+async def test_a_rebalance_waits_for_a_checkpoint_that_is_being_written(bench):
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(1)]))
+    bench.store.may_end.clear()
+    timer = asyncio.create_task(bench.usage.checkpoint())
+    while not bench.store.saving[0]:
+        await asyncio.sleep(0)
+    await bench.usage.handle(batch_of([event(2)], first=1))
+    rebalance = asyncio.create_task(bench.usage.revoke(0))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert bench.store.saving[0] == 1 and bench.usage.durable_offset(0) == 0, "nothing is durable before it is"
+    bench.store.may_end.set()
+    await asyncio.gather(timer, rebalance)
+    assert bench.store.saved[0][0] == 2
+    assert bench.usage.durable_offset(0) is None
+
+
+async def test_rollup_passes_over_what_is_no_partials(bench):
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(1)]))
+    await bench.usage.flush()
+    good = [value for name, _, value in bench.producer.sent if name == TOPICS.partials.name]
+    await bench.rollup.assign(0)
+    values = [b"", b"\xff" * 50, *good, None, good[0][:-3], b"\x00\x02\x04\x06" * 9]
+    await bench.rollup.handle(batch_of(values, topic=TOPICS.partials.name))
+    await bench.rollup.publish()
+    spend = bench.producer.of(TOPICS.spend, "window_spend")
+    hour = {(row["scope_kind"], row["team"]): row["cost_nano_usd"] for row in spend if row["window_ms"] == 3_600_000}
+    assert hour["team", "a"] == 2_500_000
+    rejected = bench.producer.of(TOPICS.rejected, "rejected")
+    assert {r["topic"] for r in rejected} == {TOPICS.partials.name} and {r["reason"] for r in rejected} == {
+        "unreadable"
+    }
+    assert [r["offset"] for r in rejected][:2] == [0, 1]
+    assert bench.rollup.resume_offset(0) == len(values)
+
+
+async def test_rollup_goes_on_from_its_checkpoint(bench):
+    await bench.usage.assign(0)
+    await bench.rollup.assign(0)
+    offset = 0
+    for number in range(4):
+        await bench.usage.handle(batch_of([event(number)], first=number))
+        await bench.usage.flush()
+        values = [value for name, _, value in bench.producer.sent if name == TOPICS.partials.name]
+        await bench.rollup.handle(batch_of(values[offset:], topic=TOPICS.partials.name, first=offset))
+        offset = len(values)
+        if number == 1:
+            await bench.rollup.revoke(0)
+            await bench.rollup.assign(0)
+            assert bench.rollup.resume_offset(0) == offset
+    await bench.rollup.publish()
+    spend = bench.producer.of(TOPICS.spend, "window_spend")
+    newest = {
+        (r["scope_kind"], r["team"], r["window_ms"]): r["cost_nano_usd"]
+        for r in sorted(spend, key=lambda row: row["revision"])
+    }
+    assert newest["team", "a", 60_000] == newest["team", "a", 3_600_000] == 4 * 2_500_000
+
+
+class FakeNotifier:
+    def __init__(self):
+        self.findings: list[dict] = []
+
+    async def submit_many(self, findings):
+        self.findings += findings
+
+    def pending_by_receiver(self):
+        return {}
+
+
+async def test_alert_passes_over_what_is_no_finding(bench):
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(1, session_id="", cost_nano_usd=500 * 10**9)]))
+    (finding,) = [value for name, _, value in bench.producer.sent if name == TOPICS.anomalies.name]
+    bench.alert._notifier = notifier = FakeNotifier()
+    await bench.alert.handle(batch_of([b"", finding, None, b"\xff\xff", finding[:-9]], topic=TOPICS.anomalies.name))
+    assert [found["detector"] for found in notifier.findings] == ["unit_price"]
+    assert [r["offset"] for r in bench.producer.of(TOPICS.rejected, "rejected")] == [0, 3, 4]
+    assert bench.alert.durable_offset(0) == 5
