@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from streams.follow import read_all
-from streams.state import codec
+from streams.state import codec, faults
 
 log = structlog.get_logger()
 
@@ -91,18 +91,23 @@ class StateStore:
         """
         epoch = self._epochs[partition]
         slot = self._slots[partition]
+        faults.point("taken")
         raw = codec.encode(state)
         blocks = [raw[at : at + BLOCK_BYTES] for at in range(0, len(raw), BLOCK_BYTES)]
         for number, block in enumerate(blocks):
             await self._producer.send(
                 self.topic, f"{partition}/{epoch}/{slot}/{number}".encode(), block, partition=partition
             )
+            faults.point("block")
         await self._producer.flush()
+        faults.point("blocks")
         marker = {"next_offset": next_offset, "slot": slot, "blocks": len(blocks), "crc": zlib.crc32(raw)}
         await self._producer.send(
             self.topic, f"{partition}/{epoch}/{MARKER}".encode(), json.dumps(marker).encode(), partition=partition
         )
+        faults.point("marker")
         await self._producer.flush()
+        faults.point("done")
         self._slots[partition] = 1 - slot
         for key in self._stale.pop(partition, ()):
             await self._producer.send(self.topic, key, None, partition=partition)

@@ -1,0 +1,5 @@
+import sys
+
+from loadtest.faults.run import main
+
+sys.exit(main())
