@@ -18,7 +18,11 @@ from streams.config import Settings
 from streams.errors import ConfigError, TenfoldError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-stderr = Console(stderr=True, highlight=False)
+# Without markup and emoji codes: what is printed holds names and errors out of other people's events.
+PLAIN = {"highlight": False, "markup": False, "emoji": False}
+stderr = Console(stderr=True, **PLAIN)
+PIPE_COLUMNS = 120
+"""Width of tables that go to a file or a program, which has none: rich would cut names at 80."""
 
 config_option = click.option(
     "--config",
@@ -90,8 +94,9 @@ def worker(config: Path | None, servers: str | None, web_port: int | None) -> No
 def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None) -> None:
     """Run the whole engine over event files, without a broker.
 
-    FILE is .jsonl, .jsonl.gz, .avro or .parquet with canonical events (schemas/usage_event.avsc), each file sorted
-    by time within the lateness; - is JSONL on standard input. Several files are merged by event time.
+    FILE is .jsonl, .jsonl.gz, .avro or .parquet, each sorted by time within the lateness; - is JSONL on standard
+    input. It holds usage events (docs/events.md); JSONL may hold the other formats named there, too. Several files
+    are merged by event time.
 
     Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, rejected.jsonl and summary.json to --out.
     """
@@ -106,14 +111,14 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None)
     table = Table("team", "cost", box=None, pad_edge=False)
     for team, cost in sorted(summary["cost_nano_usd_by_team"].items(), key=lambda item: -item[1]):
         table.add_row(team or "(unknown)", _usd(cost))
-    console = Console(highlight=False)
+    console = _stdout()
     console.print(table)
     findings = ", ".join(f"{count} {name}" for name, count in summary["findings"].items()) or "none"
     console.print(
         f"{summary['events']:,} events, {summary['duplicates']:,} duplicates, {summary['rejected']:,} rejected, "
         f"{summary['unpriced']:,} unpriced; {summary['sessions']:,} sessions; {_usd(summary['cost_nano_usd'])}"
     )
-    console.print(f"findings: {findings}\nwritten to {out}/")
+    console.print(f"findings: {findings}\nwritten to {out}/", soft_wrap=True)
     if strict and summary["rejected"]:
         sys.exit(1)
 
@@ -123,8 +128,9 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None)
 @config_option
 @servers_option
 def topics(create: bool, config: Path | None, servers: str | None) -> None:
-    """List Tenfold's topics and whether the broker has them; with --create, make those that are missing.
+    """List Tenfold's topics, or create them.
 
+    Says whether the broker has them; with --create, makes those that are missing and changes nothing else.
     Exits with 1 if a topic is missing, with 2 if one has other partitions than configured.
     """
     from streams.topics import ensure_topics
@@ -140,12 +146,14 @@ def topics(create: bool, config: Path | None, servers: str | None) -> None:
         **dict.fromkeys(report.missing, "missing"),
     }
     table = Table("topic", "key", "value", "partitions", "cleanup", "", box=None, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
     for topic in wanted:
-        value = f"{topic.schema}.avsc" if topic.schema else "internal"
+        value = f"{topic.schema}.avsc" if topic.schema else "JSON" if topic is wanted.foreign else "internal"
         table.add_row(topic.name, topic.key, value, str(topic.partitions), topic.cleanup, states[topic.name])
-    Console(highlight=False).print(table)
+    _stdout().print(table)
     for warning in report.warnings:
-        stderr.print(f"warning: {warning}", markup=False)
+        stderr.print(f"warning: {warning}", soft_wrap=True)
     if report.missing:
         stderr.print("`tenfold topics --create` makes those that are missing.")
         sys.exit(1)
@@ -160,20 +168,23 @@ def topics(create: bool, config: Path | None, servers: str | None) -> None:
 @config_option
 @servers_option
 def produce(file: str, rate: float | None, now: bool, config: Path | None, servers: str | None) -> None:
-    """Send canonical events from FILE (as for `replay`; - is JSONL on standard input) to the usage topic.
+    """Send events from a file, or standard input, to Kafka.
 
-    Keyed by session, so that a session's events meet in one partition. Bad lines are named and skipped; exits with 1
+    FILE is as for `replay`; - is JSONL on standard input. Events are keyed by session, so that a session's events
+    meet in one partition. Bad lines are named and skipped; exits with 1
     if there were any.
     """
     from streams.produce import produce_file
 
+    if now and file == "-":
+        raise click.UsageError("--now reads the file twice, which standard input cannot be: give a file")
     settings = _settings(config, servers=servers, needs_broker=True)
     bad = 0
 
     def complain(error: Exception) -> None:
         nonlocal bad
         bad += 1
-        stderr.print(f"skipped: {error}")
+        stderr.print(f"skipped: {error}", soft_wrap=True)
 
     with _progress("sent") as advance:
         sent = asyncio.run(
@@ -194,7 +205,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except TenfoldError as error:
-        stderr.print(f"tenfold: {error}", markup=False)
+        stderr.print(f"tenfold: {error}", soft_wrap=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
@@ -220,6 +231,11 @@ def _settings(
         )
     log.configure(settings.log.level, settings.log.format, secrets=settings.secrets())
     return settings
+
+
+def _stdout() -> Console:
+    console = Console(**PLAIN)
+    return console if console.is_terminal else Console(width=PIPE_COLUMNS, **PLAIN)
 
 
 class _progress:
