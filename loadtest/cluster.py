@@ -72,6 +72,11 @@ class Worker:
                 except ValueError:
                     continue  # cut off by a kill
 
+    def owns(self) -> dict[str, list[int]]:
+        """Partitions by topic, as last assigned."""
+        assigned = [entry["partitions"] for entry in self.entries() if entry.get("event") == "partitions_assigned"]
+        return assigned[-1] if assigned else {}
+
     def tail(self, lines: int = 25) -> str:
         return f"--- {self.log}\n" + "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 

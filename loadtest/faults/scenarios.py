@@ -41,8 +41,11 @@ class Stage:
     problems: list[str] = field(default_factory=list)
     """What went wrong besides results: a stop that took too long, a worker that did not come back."""
 
-    def any_worker(self) -> Worker:
-        return self.rng.choice(self.cluster.workers)
+    def victim(self) -> Worker:
+        """A worker; more often the one that merges windows or the one that sends alerts than chance would have it."""
+        topic = self.rng.choice((self.topics.usage, self.topics.partials, self.topics.anomalies)).name
+        running = [worker for worker in self.cluster.workers if worker.running]
+        return self.rng.choice([worker for worker in running if topic in worker.owns()] or running)
 
     async def wait_ready(self) -> None:
         deadline = time.monotonic() + CEILING_SECONDS
@@ -76,13 +79,13 @@ async def nothing(stage: Stage) -> None:
 async def kill_worker(stage: Stage) -> None:
     """SIGKILL, now and then twice in short order."""
     for _ in range(stage.rng.choice((1, 1, 2))):
-        stage.any_worker().signal(signal.SIGKILL)
+        stage.victim().signal(signal.SIGKILL)
         await asyncio.sleep(stage.rng.uniform(0.0, 3.0))
 
 
 async def zombie(stage: Stage) -> None:
     """SIGSTOP for longer than the session timeout: its partitions have other owners when it wakes up."""
-    worker = stage.any_worker()
+    worker = stage.victim()
     worker.signal(signal.SIGSTOP)
     await asyncio.sleep(SESSION_SECONDS + stage.rng.uniform(1.5, 5.0))
     worker.signal(signal.SIGCONT)
@@ -92,7 +95,7 @@ async def zombie(stage: Stage) -> None:
 
 async def hiccup(stage: Stage) -> None:
     """SIGSTOP for less than the session timeout: it still owns what it has when it wakes up."""
-    worker = stage.any_worker()
+    worker = stage.victim()
     worker.signal(signal.SIGSTOP)
     await asyncio.sleep(stage.rng.uniform(1.0, SESSION_SECONDS - 2.5))
     worker.signal(signal.SIGCONT)
@@ -107,7 +110,7 @@ async def rolling_restart(stage: Stage) -> None:
 
 async def scale(stage: Stage) -> None:
     """One more worker, then one of the old ones goes."""
-    old = stage.any_worker()
+    old = stage.victim()
     stage.cluster.add()
     await stage.wait_ready()
     await asyncio.sleep(stage.rng.uniform(0.0, 1.0))

@@ -177,7 +177,7 @@ class EngineApp(faust.App):
                 # Taken back before its turn came. Resuming now would start the flow in the middle of a rebalance.
                 raise RebalanceAgain
             assigned = frozenset(TP(*tp) for tp in self._assignment or ())
-            self.events.info("partitions_assigned", partitions=len(assigned), generation=self.generation)
+            self.events.info("partitions_assigned", partitions=_by_topic(assigned), generation=self.generation)
             if assigned:
                 await self.hooks.on_assigned(assigned)
             self._partitions = assigned
@@ -217,6 +217,12 @@ class EngineApp(faust.App):
         super()._crash(reason)
         # May be called from the consumer's thread.
         self.loop.call_soon_threadsafe(self.crash_seen.set)
+
+
+def _by_topic(tps: frozenset[TP]) -> dict[str, list[int]]:
+    return {
+        topic: sorted(tp.partition for tp in tps if tp.topic == topic) for topic in sorted({tp.topic for tp in tps})
+    }
 
 
 def build_app(settings: TransportSettings, *, batch_topics: Collection[str], hooks: Hooks | None = None) -> EngineApp:

@@ -20,13 +20,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 import aiokafka
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.threads import WorkerThread
 
 from streams.errors import FatalError
 from streams.transport.assemble import from_records, from_spans
+from streams.transport.assignor import EvenAssignor
 from streams.transport.batch import NO_HIGHWATER, PartitionBatch
 from streams.transport.rawfetch import RawSpans
 
@@ -83,7 +83,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return aiokafka.AIOKafkaConsumer(
             group_id=settings.group,
             group_instance_id=settings.instance_id,
-            partition_assignment_strategy=[StickyPartitionAssignor],
+            partition_assignment_strategy=[EvenAssignor],
             enable_auto_commit=False,
             auto_offset_reset=settings.auto_offset_reset,
             isolation_level=settings.isolation_level,
