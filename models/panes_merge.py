@@ -170,6 +170,10 @@ class MergedPanes:
         rows = np.fromiter(bucket.rows.values(), np.int64, len(bucket.rows))
         return np.fromiter(bucket.rows, np.int64, len(bucket.rows)), self._rows["totals"][rows]
 
+    def any(self, start_ms: int, size_ms: int) -> bool:
+        """Whether any scope has a window that begins at ``start_ms``."""
+        return (start_ms, size_ms) in self._buckets
+
     def history(self, names: tuple[str, ...]) -> Iterator[tuple[int, int, int, int]]:
         """(start, size, cost, estimate) of every window of one scope; ms and nano-USD."""
         number = self._numbers.get(names)

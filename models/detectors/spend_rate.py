@@ -162,6 +162,15 @@ def update(spend, hour, window_ms, hot, values, counts, young, day, day_visits, 
         values[i, VAR] += weight * (clipped * clipped - values[i, VAR])
 
 
+@njit(cache=True, nogil=True)
+def update_silent(silent, hour, window_ms, values, counts, young, day, day_visits, week, week_visits):
+    """``update`` with no spend in any key, ``silent`` times over, all within one hour."""
+    spend = np.zeros(len(values))
+    hot = np.zeros(len(values), np.bool_)
+    for _ in range(silent):
+        update(spend, hour, window_ms, hot, values, counts, young, day, day_visits, week, week_visits)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """One window of all keys, in the order of their rows; arrays of length n."""
@@ -268,6 +277,28 @@ class SpendRate:
             week_visits,
         )
         return Judgement(spend, z, expected, windows, opening, closing, is_open)
+
+    def calm(self) -> bool:
+        """No key is in an incident."""
+        return not self.flags[: self._n, OPEN].any()
+
+    def pass_silence(self, start_ms: int, silent: int) -> None:
+        """What ``judge`` does in so many windows without any spend, all within one hour, while ``calm``."""
+        n = self._n
+        self.flags[:n, HOT] = 0
+        self.flags[:n, REFRACTORY] = np.maximum(self.flags[:n, REFRACTORY] - silent, 0)
+        update_silent(
+            silent,
+            start_ms // HOUR_MS,
+            self.window_ms,
+            self.values[:n],
+            self.counts[:n],
+            self.young[:n],
+            self.day[:n],
+            self.day_visits[:n],
+            self.week[:n],
+            self.week_visits[:n],
+        )
 
     def silent(self, hour: int) -> np.ndarray:
         """bool[n]: keys without an incident that have spent nothing for five weeks."""
