@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,10 @@ from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
 
 CHUNK_EVENTS = 5_000
-"""Events between two looks at baselines and windows: what a worker sees in a busy second."""
+CHUNK_MS = 60_000
+"""Between two looks at baselines and windows lie at most this many events and this much event time: what a busy
+second brings a worker, and about how long it takes a live one to know what an ended session cost.
+"""
 
 
 @dataclass(slots=True)
@@ -136,10 +138,15 @@ class Replay:
             self.on_finding(finding)
 
 
-def chunks(events: Iterable[dict], size: int = CHUNK_EVENTS) -> Iterator[list[dict]]:
-    """Lists of at most ``size`` events."""
-    iterator = iter(events)
-    while chunk := list(islice(iterator, size)):
+def chunks(events: Iterable[dict], size: int = CHUNK_EVENTS, span_ms: int = CHUNK_MS) -> Iterator[list[dict]]:
+    """Lists of at most ``size`` events, none later than its first by ``span_ms``."""
+    chunk: list[dict] = []
+    for event in events:
+        if chunk and (len(chunk) >= size or event["event_time"] - chunk[0]["event_time"] >= span_ms):
+            yield chunk
+            chunk = []
+        chunk.append(event)
+    if chunk:
         yield chunk
 
 
