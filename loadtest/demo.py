@@ -58,6 +58,9 @@ lateness = "20s"
 [sessions]
 idle = "5m"
 
+[detectors.session_outlier]
+min_excess_usd = 5
+
 [detectors.spend_rate]
 min_excess_usd = 0.50
 

@@ -16,6 +16,15 @@ def finding_id(detector: str, *parts: str | int) -> str:
     return f"{detector}-{hashlib.blake2b(text.encode(), digest_size=10).hexdigest()}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "event"), counted(1200, "event")
+    ('1 event', '1,200 events')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def make_finding(
     *,
     id: str,

@@ -51,7 +51,7 @@ class Producer:
         """Connect; raises RetryableError if no broker can be reached."""
         self.idempotent = await offers_idempotence(self._connection)
         if not self.idempotent:
-            self._log.info("idempotence_refused", consequence="a retry may store a record twice; readers drop repeats")
+            self._log.debug("idempotence_refused", consequence="a retry may store a record twice; readers drop repeats")
         producer = aiokafka.AIOKafkaProducer(
             **self._connection.client_options(),
             acks="all",

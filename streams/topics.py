@@ -69,7 +69,7 @@ class Topics:
         return (getattr(self, name) for name in self.__slots__)
 
 
-def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 4) -> Topics:
+def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 8) -> Topics:
     """The topics under ``prefix``.
 
     >>> t = topics("acme.", usage_partitions=8)

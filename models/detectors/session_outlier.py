@@ -11,7 +11,7 @@ from models.baselines import GroupStats
 from models.config import SessionOutlierConfig
 from models.counters import COST, EVENTS, INPUT, OUTPUT
 from models.explain import volume_and_price
-from models.findings import finding_id, make_finding
+from models.findings import counted, finding_id, make_finding
 from models.money import format_usd
 from models.sessions import CRITICAL
 
@@ -45,7 +45,7 @@ def session_finding(
     if stats is None:
         expected, baseline, margin, confidence, cause = 0, 0, cost / config.absolute_cap_nano_usd, 0.5, []
         reason = (
-            f"Session {session_id} has cost {format_usd(cost)} in {events} events, above the cap of "
+            f"Session {session_id} has cost {format_usd(cost)} in {counted(events, 'event')}, above the cap of "
             f"{format_usd(config.absolute_cap_nano_usd)} for sessions without enough peers to compare with ({peers})."
         )
     else:
@@ -54,7 +54,7 @@ def session_finding(
         confidence = min(1.0, stats.reliable / (stats.reliable + 5.0)) * (1.0 if level == CRITICAL else 0.8)
         cause = volume_and_price(cost, events, expected, stats.events_median, "events per session", "cost per event")
         driver = (
-            f"{events} events where {stats.events_median:.0f} are usual"
+            f"{counted(events, 'event')} where {stats.events_median:.0f} would be usual"
             if cause[0]["excess_nano_usd"] >= cause[1]["excess_nano_usd"]
             else f"{format_usd(cost // max(events, 1))} an event where "
             f"{format_usd(round(expected / max(stats.events_median, 1.0)))} is usual"

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from models.config import HOUR_MS, UnitPriceConfig
-from models.findings import finding_id, make_finding
+from models.findings import counted, finding_id, make_finding
 from models.money import format_usd
 from schemas.columns import NO_COST, Columns
 
@@ -80,7 +80,7 @@ class UnitPrice:
             return None
         entry.next_report *= 10
         entry.revision += 1
-        what = "1 call" if entry.events == 1 else f"{entry.events} calls"
+        what = counted(entry.events, "call")
         tokens = int(columns.tokens[row].sum())
         if table >= 0:
             expectation = f"the price table says {format_usd(entry.table_nano_usd)}: a price error"

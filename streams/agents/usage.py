@@ -224,7 +224,7 @@ class UsageAgent:
         self._highwater[batch.tp.partition] = batch.highwater
         self._metrics.set_live_sessions(sum(len(engine.sessions) for engine in self._engines.values()))
         self._metrics.set_lag(self._topics.usage.name, self.lag_records())
-        log.debug(
+        log.info(
             "batch_applied",
             partition=batch.tp.partition,
             first_offset=batch.first_offset,
