@@ -8,7 +8,7 @@ outputs are with the producer; that they are durable is what ``durable_offset`` 
 from typing import Protocol
 
 from streams.config import Settings
-from streams.transport import TP, EngineApp, Hooks, PartitionBatch, build_app, deliveries
+from streams.transport import TP, EngineApp, Hooks, Lease, PartitionBatch, build_app, deliveries
 
 
 class Agent(Protocol):
@@ -25,7 +25,7 @@ class Agent(Protocol):
     def durable_offset(self, partition: int) -> int | None: ...
 
 
-def build_worker_app(settings: Settings, agents: dict[str, Agent]) -> EngineApp:
+def build_worker_app(settings: Settings, agents: dict[str, Agent], lease: Lease) -> EngineApp:
     """The app that delivers each topic's batches to its agent. Call it inside the running event loop."""
 
     async def on_assigned(tps: frozenset[TP]) -> None:
@@ -42,7 +42,7 @@ def build_worker_app(settings: Settings, agents: dict[str, Agent]) -> EngineApp:
         durable_offset=lambda tp: agents[tp.topic].durable_offset(tp.partition),
         stored_offset=lambda tp: agents[tp.topic].resume_offset(tp.partition),
     )
-    app = build_app(settings.transport_settings(), batch_topics=list(agents), hooks=hooks)
+    app = build_app(settings.transport_settings(), batch_topics=list(agents), hooks=hooks, lease=lease)
     for topic, agent in agents.items():
         app.agent(app.batch_topic(topic), name=topic)(_body(agent))
     return app

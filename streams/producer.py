@@ -11,7 +11,7 @@ bounded by two record batches per partition. Cost: some 40 us per ``send``, some
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 import aiokafka
@@ -36,11 +36,14 @@ class Producer:
         linger_ms: int = 5,
         max_batch_bytes: int = 256 << 10,
         delivery_timeout_ms: int = 60_000,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
+        """``guard`` is called for every record and raises if this process must not write any more."""
         self._connection = connection
         self._linger_ms = linger_ms
         self._max_batch_bytes = max_batch_bytes
         self._delivery_timeout_ms = delivery_timeout_ms
+        self._guard = guard
         self._producer: aiokafka.AIOKafkaProducer | None = None
         self._failure: BaseException | None = None
         self._log = structlog.get_logger("streams.producer")
@@ -142,6 +145,7 @@ class Producer:
             raise self._lost()
         if self._producer is None:
             raise RuntimeError("the producer is not started")
+        self._guard()
         return self._producer
 
     def _delivered(self, future: asyncio.Future) -> None:

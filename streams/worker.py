@@ -27,7 +27,7 @@ from streams.producer import Producer
 from streams.registry import schema_fetcher
 from streams.state.store import StateStore
 from streams.topics import ensure_topics
-from streams.transport import run_app
+from streams.transport import Lease, run_app
 from streams.warm import warm
 from streams.web.metrics import Metrics
 from streams.web.server import WebServer
@@ -58,7 +58,8 @@ async def run_worker(settings: Settings) -> None:
         log.info("kernels_ready", seconds=round(await asyncio.to_thread(warm), 2))
 
         metrics = Metrics()
-        producer = await stack.enter_async_context(Producer(kafka))
+        lease = Lease(settings.transport.session_timeout)
+        producer = await stack.enter_async_context(Producer(kafka, guard=lease.check))
         config = settings.engine()
         decoder = Decoder(
             config.hash_key, schemas=settings.writer_schemas(), fetch_schema=schema_fetcher(settings.schemas)
@@ -88,6 +89,7 @@ async def run_worker(settings: Settings) -> None:
             producer=producer,
             metrics=metrics,
             clock_ms=clock_ms,
+            guard=lease.check,
         )
         agents = {
             topics.foreign.name: adapt,
@@ -95,7 +97,7 @@ async def run_worker(settings: Settings) -> None:
             topics.partials.name: rollup,
             topics.anomalies.name: alert,
         }
-        app = build_worker_app(settings, agents)
+        app = build_worker_app(settings, agents, lease)
 
         caught_up = asyncio.Event()
 

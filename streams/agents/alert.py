@@ -37,13 +37,16 @@ class AlertAgent:
         producer: Producer,
         metrics: Metrics,
         clock_ms: Callable[[], int],
+        guard: Callable[[], None] = lambda: None,
     ):
+        """``guard`` is called before every request and ends what must not send any more."""
         self._settings = settings
         self._client_settings = client_settings
         self._topics = topics
         self._producer = producer
         self._metrics = metrics
         self._clock_ms = clock_ms
+        self._guard = guard
         self._notifier: Notifier | None = None
         self._accepted: dict[int, int] = {}
 
@@ -51,7 +54,9 @@ class AlertAgent:
         """Read the notification log and take up what it holds as pending."""
         notification_log = KafkaNotificationLog(self._topics.notifications.name, self._producer)
         await notification_log.load(self._client_settings)
-        self._notifier = build_notifier(self._settings, notification_log, on_delivered=self._delivered)
+        self._notifier = build_notifier(
+            self._settings, notification_log, on_delivered=self._delivered, guard=self._guard
+        )
         await self._notifier.start()
         self._accepted.pop(partition, None)
 

@@ -58,7 +58,9 @@ class Notifier:
         queue_max: int = 10_000,
         timeout_seconds: float = 10.0,
         proxy: str | None = None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
+        """``guard`` is called before every request and raises, or ends the process, if another may be sending too."""
         self._receivers = tuple(receivers)
         self._log = log
         self._clock = clock or SystemClock()
@@ -68,6 +70,7 @@ class Notifier:
         self._backoff = backoff or Backoff()
         self._queue_max = queue_max
         self._proxy = proxy
+        self._guard = guard
         self._deliveries: dict[str, Delivery] = {}
         self._tasks: list[asyncio.Task] = []
         self._session: aiohttp.ClientSession | None = None
@@ -191,6 +194,7 @@ class Notifier:
         self._changed.set()
 
     async def _send(self, receiver: Receiver, request: Request) -> Outcome:
+        self._guard()
         return await send(self._session, receiver, request, self._clock, self._proxy)
 
     def _new_session(self) -> aiohttp.ClientSession:

@@ -5,6 +5,7 @@ from faust.types import TP
 from streams.transport.app import Delivery, EngineApp, Hooks, build_app, deliveries
 from streams.transport.assemble import Limits
 from streams.transport.batch import NO_HIGHWATER, PartitionBatch, RejectedRange
+from streams.transport.lease import Lease
 from streams.transport.run import run_app
 from streams.transport.settings import Connection, TransportSettings
 
@@ -15,6 +16,7 @@ __all__ = [
     "Delivery",
     "EngineApp",
     "Hooks",
+    "Lease",
     "Limits",
     "PartitionBatch",
     "RejectedRange",

@@ -34,6 +34,7 @@ from faust.types import TP
 from streams.transport import rawfetch
 from streams.transport.batch import PartitionBatch
 from streams.transport.consumer import BatchConsumer, BatchTransport
+from streams.transport.lease import Lease
 from streams.transport.settings import TransportSettings
 from streams.transport.split import split
 from streams.transport.versions import check_accelerator, check_versions
@@ -110,10 +111,13 @@ class EngineApp(faust.App):
     hooks: Hooks
     events: Any
 
-    def __init__(self, settings: TransportSettings, batch_topics: Collection[str], hooks: Hooks) -> None:
+    def __init__(
+        self, settings: TransportSettings, batch_topics: Collection[str], hooks: Hooks, lease: Lease | None = None
+    ) -> None:
         self.transport_settings = settings
         self.batch_topics = frozenset(batch_topics)
         self.hooks = hooks
+        self.lease = lease or Lease(settings.session_timeout_ms)
         self.events = structlog.get_logger("streams.transport").bind(app=settings.group)
         self.ready_at: float | None = None
         """Monotonic time since which the flow runs; None while partitions are being moved."""
@@ -170,6 +174,7 @@ class EngineApp(faust.App):
             if gone:
                 self.events.info("partitions_revoked", partitions=len(gone), generation=self.generation)
                 await self.hooks.on_revoked(gone)
+            self.lease.release()
 
     async def _partitions_assigned(self, *_: Any, **__: Any) -> None:
         async with self._hook_lock:
@@ -225,7 +230,13 @@ def _by_topic(tps: frozenset[TP]) -> dict[str, list[int]]:
     }
 
 
-def build_app(settings: TransportSettings, *, batch_topics: Collection[str], hooks: Hooks | None = None) -> EngineApp:
+def build_app(
+    settings: TransportSettings,
+    *,
+    batch_topics: Collection[str],
+    hooks: Hooks | None = None,
+    lease: Lease | None = None,
+) -> EngineApp:
     """The app; call it within the event loop that will run it, then add the agents.
 
     Raises ConfigError where the installed Faust or aiokafka is not one that this package was tested with.
@@ -236,4 +247,4 @@ def build_app(settings: TransportSettings, *, batch_topics: Collection[str], hoo
         rawfetch.install()
         # Loads or compiles the kernel now, not while the first records wait.
         split(np.empty(0, np.uint8), np.empty((0, 9), np.int64))
-    return EngineApp(settings, batch_topics, hooks or Hooks())
+    return EngineApp(settings, batch_topics, hooks or Hooks(), lease)

@@ -28,6 +28,7 @@ from streams.errors import FatalError
 from streams.transport.assemble import from_records, from_spans
 from streams.transport.assignor import EvenAssignor
 from streams.transport.batch import NO_HIGHWATER, PartitionBatch
+from streams.transport.lease import Lease, now
 from streams.transport.rawfetch import RawSpans
 
 
@@ -101,6 +102,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             **settings.connection.client_options(),
         )
 
+    async def on_start(self) -> None:
+        await super().on_start()
+        _hold_lease(self._ensure_consumer(), self.app.lease)
+
     async def _fetch_records(self, consumer: Any, active_partitions: Any, *args: Any, **kwargs: Any) -> Fetched:
         records = await super()._fetch_records(consumer, active_partitions, *args, **kwargs)
         # No await between taking the records and reading the epoch, and seeks run in this thread: it is theirs.
@@ -151,6 +156,31 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         if task is not None and task.done() and not task.cancelled() and task.exception():
             return task.exception()
         return getattr(coordinator, "_pending_exception", None)
+
+
+def _hold_lease(consumer: aiokafka.AIOKafkaConsumer, lease: Lease) -> None:
+    """Let ``lease`` hear what the coordinator says. aiokafka has no hook for that, so its methods are wrapped."""
+    coordinator = consumer._coordinator
+    heartbeat, joined, reset = coordinator._do_heartbeat, coordinator._on_join_complete, coordinator.reset_generation
+
+    async def do_heartbeat() -> bool:
+        asked_at = now()
+        answered = await heartbeat()
+        if answered:
+            lease.renew(asked_at)
+        return answered
+
+    async def on_join_complete(*args: Any) -> None:
+        lease.begin()
+        await joined(*args)
+
+    def reset_generation() -> None:
+        lease.lose()
+        reset()
+
+    coordinator._do_heartbeat = do_heartbeat
+    coordinator._on_join_complete = on_join_complete
+    coordinator.reset_generation = reset_generation
 
 
 def _highwater(consumer: aiokafka.AIOKafkaConsumer, tp: TP) -> int:

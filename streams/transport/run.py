@@ -65,6 +65,8 @@ async def _watch(app: EngineApp, starting: asyncio.Task) -> None:
         consumer = app._consumer
         if isinstance(consumer, BatchConsumer) and (error := consumer._thread.coordinator_error()):
             raise FatalError(f"the consumer group {app.transport_settings.group!r} refused this member: {error}")
+        if app.partitions:
+            app.lease.check()
         waited_ms = (time.monotonic() - app.waiting_since) * 1000
         if app.ready_at is None and waited_ms > app.transport_settings.assignment_timeout_ms:
             raise FatalError(

@@ -37,6 +37,8 @@ SIGNATURES = {
     consumer.Consumer.on_buffer_drop: "(self, tp: faust.types.tuples.TP) -> None",
     consumer.Consumer._add_gap: "(self, tp: faust.types.tuples.TP, offset_from: int, offset_to: int) -> None",
     driver.AIOKafkaConsumerThread._create_worker_consumer: None,
+    driver.AIOKafkaConsumerThread.on_start: "(self) -> None",
+    StickyPartitionAssignor.parse_member_metadata: None,
     driver.Consumer._new_consumer_thread: None,
     driver.Producer._settings_auth: None,
     faust.App._new_transport: None,
@@ -95,6 +97,10 @@ SOURCES = {
     "Fetcher.fetched_records": (fetcher.Fetcher.fetched_records, "be4348896b9b"),
     "GroupCoordinator._push_error_to_user": (GroupCoordinator._push_error_to_user, "743ff515bd7e"),
     "GroupCoordinator._on_join_prepare": (GroupCoordinator._on_join_prepare, "4d9524afc0ee"),
+    "GroupCoordinator._do_heartbeat": (GroupCoordinator._do_heartbeat, "dc1d6632aaa6"),
+    "GroupCoordinator._heartbeat_routine": (GroupCoordinator._heartbeat_routine, "61d010289522"),
+    "GroupCoordinator._on_join_complete": (GroupCoordinator._on_join_complete, "0b0b3d204b40"),
+    "GroupCoordinator.reset_generation": (GroupCoordinator.reset_generation, "537aa37c531b"),
 }
 
 
