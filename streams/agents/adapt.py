@@ -17,6 +17,7 @@ import structlog
 
 from schemas.codec import encode
 from schemas.formats import Adapted, FormatError, adapt_value
+from streams.agents.rejects import rejected_range, rejected_row
 from streams.produce import event_key
 from streams.producer import Producer
 from streams.topics import Topics
@@ -27,9 +28,6 @@ log = structlog.get_logger()
 
 MAX_EVENT_BYTES = 256 << 10
 """Of an encoded event: with its key well below the megabyte that producers and brokers take. A usual one has 300."""
-MAX_REJECTED_BYTES = 512 << 10
-"""Of a rejected value; a compressed batch may hold longer ones. The rest can be read at the record's offset."""
-MAX_KEY_BYTES = 64 << 10
 RECORDS_PER_TURN = 50
 """Records between two chances for other tasks: 5 ms, short of what an alert may take."""
 
@@ -77,8 +75,7 @@ class AdaptAgent:
                 await self._reject(batch, row, adapted)
                 rejected[adapted.problems[0].reason] += 1
         for reject in batch.rejected:
-            detail = f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed"
-            await self._send_rejected(batch, reject.reason, detail, reject.first_offset, 0, None, reject.data)
+            await self._producer.send(self._topics.rejected.name, *rejected_range(batch, reject))
             rejected[reject.reason] += 1
         await self._producer.flush()
         self._durable[batch.tp.partition] = batch.next_offset
@@ -115,39 +112,5 @@ class AdaptAgent:
         detail = str(first)
         if adapted.events or count > 1:
             detail += f" (first of {count} problems; {len(adapted.events)} events were read)"
-        await self._send_rejected(
-            batch,
-            first.reason,
-            detail,
-            int(batch.offset[row]),
-            int(batch.timestamp_ms[row]),
-            batch.key(row),
-            batch.value(row),
-        )
-
-    async def _send_rejected(
-        self,
-        batch: PartitionBatch,
-        reason: str,
-        detail: str,
-        offset: int,
-        timestamp_ms: int,
-        key: bytes | None,
-        value: bytes | None,
-    ) -> None:
-        if value is not None and len(value) > MAX_REJECTED_BYTES:
-            detail += f" (the value has {len(value)} bytes, of which the first {MAX_REJECTED_BYTES} are here)"
-            value = value[:MAX_REJECTED_BYTES]
-        if key is not None:
-            key = key[:MAX_KEY_BYTES]
-        record = {
-            "reason": reason,
-            "detail": detail,
-            "topic": batch.tp.topic,
-            "partition": batch.tp.partition,
-            "offset": offset,
-            "timestamp": timestamp_ms,
-            "key": key,
-            "value": value,
-        }
-        await self._producer.send(self._topics.rejected.name, key, encode("rejected", record))
+        row_rejected = rejected_row(batch, row, first.reason, detail)
+        await self._producer.send(self._topics.rejected.name, *row_rejected)

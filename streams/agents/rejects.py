@@ -1,7 +1,7 @@
 """Records for ``tenfold.rejected``, within what a producer takes: what is wrong must not stop who says so."""
 
 from schemas.codec import encode
-from streams.transport import PartitionBatch
+from streams.transport import PartitionBatch, RejectedRange
 
 MAX_VALUE_BYTES = 512 << 10
 """A compressed batch may hold longer ones; the rest can be read at the record's offset."""
@@ -47,4 +47,15 @@ def rejected_row(batch: PartitionBatch, row: int, reason: str, detail: str = "")
         key=batch.key(row),
         value=batch.value(row),
         detail=detail,
+    )
+
+
+def rejected_range(batch: PartitionBatch, reject: RejectedRange) -> tuple[bytes | None, bytes]:
+    """The same of bytes that hold no record that can be told apart."""
+    return rejected_record(
+        batch,
+        reason=reject.reason,
+        detail=f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed;",
+        offset=reject.first_offset,
+        value=reject.data,
     )

@@ -24,7 +24,7 @@ from models.windows import NO_WATERMARK
 from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
-from streams.agents.rejects import rejected_record, rejected_row
+from streams.agents.rejects import rejected_range, rejected_row
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics, partition_for
@@ -121,7 +121,7 @@ class UsageAgent:
                 key, record = rejected_row(batch, first + row, reason)
                 await self._producer.send(self._topics.rejected.name, key, record)
             for reject in batch.rejected:
-                await self._reject_range(batch, reject)
+                await self._producer.send(self._topics.rejected.name, *rejected_range(batch, reject))
             await self._send(out)
             self._observe(batch, columns.status, out, seconds)
 
@@ -197,16 +197,6 @@ class UsageAgent:
             await self._producer.send(
                 self._topics.sessions.name, session["session_id"].encode(), encode("session_summary", session)
             )
-
-    async def _reject_range(self, batch: PartitionBatch, reject) -> None:
-        key, record = rejected_record(
-            batch,
-            reason=reject.reason,
-            detail=f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed;",
-            offset=reject.first_offset,
-            value=reject.data,
-        )
-        await self._producer.send(self._topics.rejected.name, key, record)
 
     def _observe(self, batch: PartitionBatch, status: np.ndarray, out: UsageOutputs, seconds: float) -> None:
         codes, counts = np.unique(status[status != OK], return_counts=True)

@@ -11,7 +11,8 @@ from schemas.codec import decode
 from schemas.decode import Decoder
 from schemas.formats import adapt_value
 from streams.agents import adapt as adapt_module
-from streams.agents.adapt import MAX_EVENT_BYTES, MAX_REJECTED_BYTES, AdaptAgent
+from streams.agents.adapt import MAX_EVENT_BYTES, AdaptAgent
+from streams.agents.rejects import MAX_VALUE_BYTES
 from streams.app import build_worker_app
 from streams.config import Settings
 from streams.errors import FatalError
@@ -222,7 +223,7 @@ async def test_records_too_large_for_a_record_batch_do_not_end_the_process(reque
     options = connection.client_options()
     rejects = [decode("rejected", record.value) for record in await read_all(options, wanted.rejected.name)]
     assert [reject["reason"] for reject in rejects] == ["bad_json", "too_large"]
-    assert rejects[0]["value"] == b"x" * MAX_REJECTED_BYTES and str(4 << 20) in rejects[0]["detail"]
+    assert rejects[0]["value"] == b"x" * MAX_VALUE_BYTES and str(4 << 20) in rejects[0]["detail"]
     assert [record.key for record in await read_all(options, wanted.usage.name)] == [b"s-2", b"s-3"]
 
 
