@@ -127,7 +127,7 @@ async def run_worker(settings: Settings) -> None:
 
 def _for_embedded(settings: Settings) -> Settings:
     """The embedded broker holds the first join back for half a session timeout."""
-    quick = {"session_timeout": 6_000, "heartbeat_interval": 1_000}
+    quick = {"session_timeout": 10_000, "heartbeat_interval": 1_000}
     return settings.model_copy(update={"transport": settings.transport.model_copy(update=quick)})
 
 

@@ -20,7 +20,7 @@ from streams.follow import read_all
 from streams.produce import event_key
 from streams.producer import Producer
 from streams.topics import ensure_topics, partition_for, topics
-from streams.transport import TP, Connection, PartitionBatch, RejectedRange, run_app
+from streams.transport import TP, Connection, Lease, PartitionBatch, RejectedRange, run_app
 from streams.web.metrics import Metrics
 
 NOW_MS = 1_795_460_500_000
@@ -256,7 +256,7 @@ async def test_from_foreign_to_usage_through_the_app(request, broker):
                 stop.set()
 
         agent.handle = counted
-        app = build_worker_app(settings, {wanted.foreign.name: agent})
+        app = build_worker_app(settings, {wanted.foreign.name: agent}, Lease(60_000))
         await asyncio.wait_for(run_app(app, stop=stop, handle_signals=False), 30)
 
     options = connection.client_options()
