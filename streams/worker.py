@@ -9,7 +9,7 @@ next owner reads on from the last one.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -22,19 +22,20 @@ from streams.agents.usage import UsageAgent
 from streams.app import build_worker_app
 from streams.broker.embedded import EmbeddedBroker
 from streams.config import Settings
+from streams.errors import RetryableError
 from streams.follow import follow
 from streams.producer import Producer
 from streams.registry import schema_fetcher
 from streams.state.store import StateStore
 from streams.topics import ensure_topics
-from streams.transport import Lease, run_app
+from streams.transport import TP, Lease, run_app
 from streams.warm import warm
 from streams.web.metrics import Metrics
 from streams.web.server import WebServer
 
 log = structlog.get_logger()
 
-LAG_SECONDS = 5.0
+CATCH_UP_SECONDS = 60.0
 
 
 def clock_ms() -> int:
@@ -73,6 +74,7 @@ async def run_worker(settings: Settings) -> None:
             decoder=decoder,
             metrics=metrics,
             clock_ms=clock_ms,
+            at_end=lambda partition: app.at_end(TP(topics.usage.name, partition)),
         )
         rollup = RollupAgent(
             config=config,
@@ -102,7 +104,7 @@ async def run_worker(settings: Settings) -> None:
         caught_up = asyncio.Event()
 
         def take_baselines(records) -> None:
-            usage.take_baselines([decode("baseline", record.value) for record in records if record.value is not None])
+            usage.take_baselines(readable_baselines(records))
 
         flush = settings.flush
         stop = asyncio.Event()
@@ -119,10 +121,39 @@ async def run_worker(settings: Settings) -> None:
             web = WebServer(settings.web, metrics, ready=lambda: readiness(app, caught_up))
             await stack.enter_async_context(web)
             log.info("web_started", url=web.url)
-        await asyncio.wait_for(caught_up.wait(), 60)
+        await _first(caught_up.wait(), app.crash_seen.wait(), seconds=CATCH_UP_SECONDS)
+        if app.crashed:
+            raise app.crash_reason
+        if not caught_up.is_set():
+            raise RetryableError(
+                f"{topics.baselines.name} was not read within {CATCH_UP_SECONDS:.0f} s: a broker does not answer"
+            )
         log.info("worker_started", servers=kafka.servers, group=settings.transport.group)
         await run_app(app, stop=stop)
         log.info("worker_stopped")
+
+
+def readable_baselines(records: Iterable) -> list[dict]:
+    """The Baseline dicts in Kafka records; one that is none is named in the log and passed over."""
+    baselines = []
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            baselines.append(decode("baseline", record.value))
+        except Exception as error:  # fastavro raises what its C code met. Something else writes to our topic.
+            log.error("baseline_unreadable", offset=record.offset, error=repr(error))
+    return baselines
+
+
+async def _first(*waits: Awaitable, seconds: float) -> None:
+    """Return when one of them is done, or after ``seconds``."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _for_embedded(settings: Settings) -> Settings:
