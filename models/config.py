@@ -26,7 +26,9 @@ class WindowConfig:
     hour_retention_ms: int = 62 * DAY_MS
     """Hour panes are kept this long; events older than that are rejected as too_old."""
     idle_partition_ms: int = 5_000
-    """A partition without input for this long (processing time) does not hold the merged watermark back."""
+    """A partition known to have no input for this long (processing time) does not hold the merged watermark back."""
+    silent_partition_ms: int = 2 * MINUTE_MS
+    """Nor does one of which nothing is known for this long: nobody owns it, or its owner cannot reach the brokers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 A pure function of (state, partials, config, now): the worker, ``tenfold replay``, backtests and tests run this same
 code. ``apply`` merges, ``advance`` publishes what changed and judges what the watermark has closed. ``now_ms``
-decides only whether a source partition has gone idle and what is written into ``detection_time``; windows, rates
+decides only whether a source partition has gone silent and what is written into ``detection_time``; windows, rates
 and budgets are judged by event time, so a replay comes to the same findings.
 
 Give one engine all partials of its scopes. Causes need a team's or model's team_model windows in the same engine as
@@ -59,7 +59,7 @@ class RollupEngine:
         return self.sources.value_ms
 
     def expect(self, source_partitions: int, now_ms: int) -> None:
-        """Optional, after a start: do not close windows before all these partitions have spoken or gone idle."""
+        """Optional, after a start: windows wait until all these partitions have spoken or been silent for long."""
         self.sources.expect(source_partitions, now_ms)
 
     def apply(self, partials: dict, now_ms: int) -> None:
@@ -73,7 +73,7 @@ class RollupEngine:
 
     def advance(self, now_ms: int) -> RollupOutputs:
         """Publish what changed and judge the windows that closed; call after ``apply`` and about once a second."""
-        return self._publish(self.sources.advance(now_ms), now_ms)
+        return self._publish(self.sources.advance(), now_ms)
 
     def finish(self, now_ms: int) -> RollupOutputs:
         """The input is over (replay): close the minute of the newest event too."""

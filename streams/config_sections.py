@@ -159,6 +159,7 @@ class WindowSettings(Section):
     minute_retention: DurationMs = _duration(_DEFAULT.windows.minute_retention_ms, "1h", ge=3_600_000)
     hour_retention: DurationMs = _duration(_DEFAULT.windows.hour_retention_ms, "32d", ge=32 * DAY_MS)
     idle_partition: DurationMs = _duration(_DEFAULT.windows.idle_partition_ms, "100ms", ge=100)
+    silent_partition: DurationMs = _duration(_DEFAULT.windows.silent_partition_ms, "1s", ge=1_000)
 
     @model_validator(mode="after")
     def _ordered(self) -> "WindowSettings":
@@ -166,6 +167,11 @@ class WindowSettings(Section):
             raise ValueError(
                 f"lateness {_as_text(self.lateness)} must be below minute_retention "
                 f"{_as_text(self.minute_retention)}, and that at most hour_retention {_as_text(self.hour_retention)}"
+            )
+        if self.silent_partition < self.idle_partition:
+            raise ValueError(
+                f"silent_partition {_as_text(self.silent_partition)} must be at least idle_partition "
+                f"{_as_text(self.idle_partition)}"
             )
         return self
 
@@ -176,6 +182,7 @@ class WindowSettings(Section):
             minute_retention_ms=self.minute_retention,
             hour_retention_ms=self.hour_retention,
             idle_partition_ms=self.idle_partition,
+            silent_partition_ms=self.silent_partition,
         )
 
 

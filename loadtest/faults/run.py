@@ -41,6 +41,8 @@ from streams.topics import ensure_topics
 
 PARTITIONS = 4
 TICK_SECONDS = 0.05
+GIVE_UP_SECONDS = 15.0
+"""Nothing has changed for so long, and it is not right: it never will be."""
 SETTLE_SECONDS = 1.5
 """How long everything must have been right and still: what is wrong may come late."""
 READY_SECONDS = 90.0
@@ -198,20 +200,22 @@ async def _until_right(
     expected: Expected, outputs: Outputs, destination: Destination, cluster: Cluster, seconds: float
 ) -> Difference:
     deadline = time.monotonic() + seconds
-    right_since, seen = None, None
+    right_since, seen, changed_at = None, None, time.monotonic()
     while True:
         outputs.check()
         difference = compare(expected, outputs, destination.accepted)
         now = time.monotonic()
-        right = difference.clean and await cluster.ready()
+        ready = await cluster.ready()
+        right = difference.clean and ready
         counts = (dict(outputs.records), len(destination.accepted))
         # Partials and heartbeats never end; what they lead to does.
         still = seen == _without_partials(counts)
         seen = _without_partials(counts)
+        changed_at = changed_at if still and ready else now
         right_since = (right_since or now) if right and still else None
         if right_since and now - right_since >= SETTLE_SECONDS:
             return difference
-        if now > deadline:
+        if now > deadline or now - changed_at > GIVE_UP_SECONDS:
             return difference
         await asyncio.sleep(0.3)
 

@@ -51,6 +51,8 @@ AHEAD = (0.45, 0.6)
 CONFIG = f"""
 [windows]
 lateness = "{LATENESS_MS}ms"
+# The clock of the stream runs 500 times faster than the one that tells idleness: nothing is idle while it is fed.
+idle_partition = "30s"
 
 [sessions]
 idle = "{IDLE_MS}ms"

@@ -52,7 +52,9 @@ class UsageAgent:
         decoder: Decoder,
         metrics: Metrics,
         clock_ms: Callable[[], int],
+        at_end: Callable[[int], bool] = lambda partition: True,
     ):
+        """``at_end``: whether a broker has confirmed lately that all of a partition has been read."""
         self._config = config
         self._topics = topics
         self._producer = producer
@@ -60,10 +62,12 @@ class UsageAgent:
         self._decoder = decoder
         self._metrics = metrics
         self._clock_ms = clock_ms
+        self._at_end = at_end
         self._prices = PriceTable(config.prices)
         self._engines: dict[int, UsageEngine] = {}
         self._durable: dict[int, int] = {}
-        self._last_input_ms: dict[int, int] = {}
+        self._quiet_since_ms: dict[int, int] = {}
+        """Since when a partition is known to have nothing new."""
         self._last_partials_ms: dict[int, int] = defaultdict(int)
         self._baselines: dict[tuple, dict] = {}
         self._highwater: dict[int, int] = {}
@@ -80,7 +84,7 @@ class UsageAgent:
         engine.update_baselines(list(self._baselines.values()))
         self._engines[partition] = engine
         self._durable[partition] = engine.next_offset
-        self._last_input_ms[partition] = self._clock_ms()
+        self._quiet_since_ms[partition] = self._clock_ms()
 
     async def revoke(self, partition: int) -> None:
         """Hand a partition over: everything published and checkpointed, then forgotten."""
@@ -115,7 +119,7 @@ class UsageAgent:
             )
             out = engine.apply(columns, batch.next_offset, now_ms)
             seconds = time.perf_counter() - started
-            self._last_input_ms[partition] = now_ms
+            self._quiet_since_ms[partition] = now_ms
             for row in np.flatnonzero(columns.status != OK).tolist():
                 reason = REJECT_REASONS[columns.status[row]]
                 key, record = rejected_row(batch, first + row, reason)
@@ -179,7 +183,10 @@ class UsageAgent:
         now_ms = self._clock_ms()
         engine = self._engines[partition]
         await self._send(engine.advance(now_ms))
-        idle = now_ms - self._last_input_ms[partition] > self._config.windows.idle_partition_ms
+        if not self._at_end(partition):
+            # Behind, or cut off from the brokers: there may well be more, and windows must wait for it.
+            self._quiet_since_ms[partition] = now_ms
+        idle = now_ms - self._quiet_since_ms[partition] > self._config.windows.idle_partition_ms
         partials = engine.flush(idle)
         changed = bool(partials["panes"] or partials["baselines"])
         if not changed and now_ms - self._last_partials_ms[partition] < HEARTBEAT_MS:

@@ -39,6 +39,9 @@ from streams.transport.settings import TransportSettings
 from streams.transport.split import split
 from streams.transport.versions import check_accelerator, check_versions
 
+END_SEEN_MS = 2_000
+"""A partition's end was seen lately: brokers answer a fetch of an empty partition every ``fetch_max_wait_ms``."""
+
 
 async def _no_partitions(_tps: frozenset[TP]) -> None: ...
 
@@ -157,6 +160,10 @@ class EngineApp(faust.App):
     def partitions(self) -> frozenset[TP]:
         """Partitions between their on_assigned and their on_revoked."""
         return self._partitions
+
+    def at_end(self, tp: TP, within_ms: int = END_SEEN_MS) -> bool:
+        """Whether a broker has confirmed lately that all of this partition has been read."""
+        return isinstance(self._consumer, BatchConsumer) and self._consumer.at_end(tp, within_ms)
 
     @property
     def generation(self) -> int:

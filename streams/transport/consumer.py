@@ -148,6 +148,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _log_starts(self, tps: list[TP]) -> dict[TP, int]:
         return await self._ensure_consumer().beginning_offsets(tps) if tps else {}
 
+    def at_end(self, tp: TP, within_ms: int) -> bool:
+        """Whether a broker said in the last ``within_ms`` that there is nothing after what was taken. Any thread."""
+        subscription = getattr(self._consumer, "_subscription", None)
+        assignment = subscription and subscription.subscription and subscription.subscription.assignment
+        state = assignment.state_value(tp) if assignment and tp in assignment.tps else None
+        if state is None or state.timestamp is None or not state.has_valid_position:
+            return False
+        return state._position >= state.highwater and time.time_ns() // 1_000_000 - state.timestamp <= within_ms
+
     def coordinator_error(self) -> BaseException | None:
         """What stopped this member's part in the group for good; Faust is never told (aiokafka only keeps it)."""
         consumer = self._consumer
@@ -279,6 +288,11 @@ class BatchConsumer(driver.Consumer):
         if not committed:
             self._committed_offset.update(before)
         return committed
+
+    def at_end(self, tp: TP, within_ms: int) -> bool:
+        """As the thread's, and everything that was taken is acknowledged."""
+        waiting = self._inflight.get(tp, ())
+        return all(message.acked for message in waiting) and self._thread.at_end(tp, within_ms)
 
     def _forget(self, tps: Iterable[TP]) -> None:
         for tp in tps:

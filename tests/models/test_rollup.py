@@ -208,19 +208,38 @@ def test_memory_is_bounded_by_retention():
 
 
 def test_watermark_is_the_slowest_active_source_and_never_goes_back():
-    engine = RollupEngine(EngineConfig(windows=WindowConfig(idle_partition_ms=5_000)))
+    engine = RollupEngine(EngineConfig())
     engine.apply(partials(0, 1, T0 + 100), 1_000)
     engine.apply(partials(1, 1, T0 + 50), 1_000)
     engine.advance(1_000)
     assert engine.watermark_ms == T0 + 50
     engine.apply(partials(0, 2, T0 + 300), 5_000)
-    engine.advance(5_999)
+    engine.advance(60_000)
     assert engine.watermark_ms == T0 + 50
-    engine.advance(6_000)
-    assert engine.watermark_ms == T0 + 300, "nothing came from source 1 for five seconds"
-    engine.apply(partials(1, 2, T0 + 60), 6_100)
+    engine.apply(partials(1, 2, T0 + 400), 6_100)
     engine.advance(6_100)
     assert engine.watermark_ms == T0 + 300
+    engine.apply(partials(2, 1, T0 + 10), 6_100)
+    engine.advance(6_100)
+    assert engine.watermark_ms == T0 + 300
+
+
+def test_a_silent_source_is_waited_for_until_the_others_have_long_been_heard():
+    engine = RollupEngine(EngineConfig(windows=WindowConfig(silent_partition_ms=20_000)))
+    engine.apply(partials(1, 1, T0), 0)
+    for second in range(1, 20):
+        engine.apply(partials(0, second, T0 + second), second * 1_000)
+    engine.advance(100_000)
+    assert engine.watermark_ms == T0, "its owner may have died, and another one reads on"
+    # An outage: nobody is heard for an hour, which says nothing about source 1.
+    engine.apply(partials(0, 20, T0 + 20), 3_600_000)
+    engine.apply(partials(1, 2, T0 + 5), 3_600_900)
+    engine.advance(3_601_000)
+    assert engine.watermark_ms == T0 + 5
+    for second in range(1, 23):
+        engine.apply(partials(0, 20 + second, T0 + 20 + second), 3_601_000 + second * 1_000)
+    engine.advance(3_700_000)
+    assert engine.watermark_ms == T0 + 42, "nobody speaks for source 1 any more"
 
 
 def test_idle_flag_frees_the_others_and_new_input_takes_it_back():
@@ -245,7 +264,7 @@ def test_all_idle_moves_on_to_the_furthest():
 
 
 def test_expected_sources_are_waited_for():
-    engine = RollupEngine(EngineConfig())
+    engine = RollupEngine(EngineConfig(windows=WindowConfig(silent_partition_ms=5_000)))
     engine.expect(2, 1_000)
     engine.apply(partials(0, 5, T0), 1_000)
     engine.advance(5_000)
@@ -254,8 +273,11 @@ def test_expected_sources_are_waited_for():
     engine.advance(5_600)
     assert engine.watermark_ms == T0 - 7
     engine.expect(3, 6_000)
-    engine.advance(11_000)
-    assert engine.watermark_ms == T0, "a partition that never speaks is waited for once"
+    for second in range(7, 13):
+        engine.apply(partials(0, 5, T0), second * 1_000)
+        engine.apply(partials(1, 6, T0 - 6), second * 1_000)
+    engine.advance(12_000)
+    assert engine.watermark_ms == T0 - 6, "a partition that never speaks is waited for once"
 
 
 # ---------------------------------------------------------------- baselines
