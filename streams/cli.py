@@ -1,7 +1,8 @@
 """The ``tenfold`` command.
 
-Exit codes: 0 done, 1 done but something was rejected (with --strict), 2 wrong usage or settings, 70 a fatal error
-(a restart continues from the last checkpoint), 75 try again later, 130 interrupted. Commands that live in other
+Exit codes: 0 done, 1 done but something was rejected (with --strict), 2 wrong usage, settings or file name, 65 a file
+that cannot be read to its end, 70 a fatal error (a restart continues from the last checkpoint), 75 try again later,
+130 interrupted. Commands that live in other
 packages (``demo``) join through the entry point group ``tenfold.commands``, so that nothing here imports them.
 """
 
@@ -14,6 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from schemas.codec import EventError
 from streams.config import Settings
 from streams.errors import ConfigError, TenfoldError
 
@@ -198,7 +200,7 @@ def produce(file: str, rate: float | None, now: bool, config: Path | None, serve
 def main() -> None:
     """Entry point: errors become one readable message and an exit code."""
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="tenfold", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -207,8 +209,16 @@ def main() -> None:
     except TenfoldError as error:
         stderr.print(f"tenfold: {error}", soft_wrap=True)
         sys.exit(error.exit_code)
+    except EventError as error:
+        stderr.print(f"tenfold: {error}", soft_wrap=True)
+        sys.exit(65)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        stderr.print(f"tenfold: {error.filename}: {error.strerror}", soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

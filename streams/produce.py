@@ -8,6 +8,7 @@ before it is read, and Kafka 4 refuses timestamps more than an hour ahead.
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import chain, islice
 
 from schemas.codec import encode
 from streams.config import Settings
@@ -44,8 +45,11 @@ async def produce_file(
         shift_ms = int(time.time() * 1000) - newest
     sent = 0
     started = time.monotonic()
+    events = read_events(path, on_error=on_error)
+    # A file that cannot be read is told before a broker is asked for.
+    first = list(islice(events, 1))
     async with Producer(settings.connection()) as producer:
-        for event in read_events(path, on_error=on_error):
+        for event in chain(first, events):
             event["event_time"] += shift_ms
             await send_event(producer, topic, event)
             sent += 1
