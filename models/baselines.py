@@ -14,8 +14,9 @@ What buys precision with few sessions is the margin of se, not the shrinkage: me
 The group of all sessions only helps to estimate: it never judges a session by itself, since a loan that costs a
 thousand chats is no anomaly. Until a group that shares its team or model is known, only the absolute cap flags.
 
-Cost: 64 + 64 counts per group and day. Called by models.engine (own sessions, thresholds) and models.rollup
-(bins).
+Cost: 64 + 64 counts per group and day. Own histograms are saved by rolling deltas (models.rolling); the merged ones
+are not part of the state, since all of them are kept in a topic of their own. Called by models.engine (own sessions,
+thresholds) and models.rollup (bins).
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.config import DAY_MS, SessionOutlierConfig
+from models.hashtable import grown
+from models.rolling import due
 from models.sessions import NEVER
 
 BINS = 64
@@ -118,8 +121,17 @@ class Baselines:
 
     def __init__(self, config: SessionOutlierConfig):
         self.config = config
-        self._own: dict[tuple[GroupKey, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._own: dict[tuple[GroupKey, int], int] = {}
+        """(group, day) -> row"""
+        self._slots: list[tuple[GroupKey, int] | None] = []
+        """The other way round; None where a row is free."""
+        self._free: list[int] = []
+        self._bins = np.zeros((16, 2, BINS), np.int64)
+        """Cost and event histogram of each row."""
+        self._changed = np.zeros(16, np.bool_)
+        self._expired_day: int | None = None
         self._dirty: set[tuple[GroupKey, int]] = set()
+        self._unpublished: list[int] = []
         self._merged: dict[GroupKey, _Merged] = {}
         self._numbers: dict[tuple[str, str, str], int] = {}
         self._names: list[tuple[str, str, str]] = []
@@ -165,25 +177,45 @@ class Baselines:
         for index in np.flatnonzero(cost_nano_usd > 0).tolist():
             for key in groups_fed(*self._names[groups[index]]):
                 slot = (key, int(days[index]))
-                bins = self._own.get(slot)
-                if bins is None:
-                    bins = self._own[slot] = (np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
-                bins[0][cost_bin[index]] += 1
-                bins[1][event_bin[index]] += 1
+                row = self._own.get(slot)
+                if row is None:
+                    row = self._take_row(slot)
+                self._bins[row, 0, cost_bin[index]] += 1
+                self._bins[row, 1, event_bin[index]] += 1
+                self._changed[row] = True
                 self._dirty.add(slot)
+
+    def _take_row(self, slot: tuple[GroupKey, int]) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._slots[row] = slot
+        else:
+            row = len(self._slots)
+            self._slots.append(slot)
+            self._bins, self._changed = grown(self._bins, row + 1), grown(self._changed, row + 1)
+        self._own[slot] = row
+        return row
 
     def expire(self, watermark_ms: int) -> None:
         """Forget the days whose weight has fallen below 1 % (7 half-lives)."""
         oldest = watermark_ms // DAY_MS - round(7 * self.config.half_life_days)
+        if oldest == self._expired_day:
+            return
+        if not self._dirty:
+            self._expired_day = oldest
         for slot in [slot for slot in self._own if slot[1] < oldest and slot not in self._dirty]:
-            del self._own[slot]
+            row = self._own.pop(slot)
+            self._slots[row] = None
+            self._free.append(row)
+            self._bins[row] = 0
+            self._changed[row] = True
 
     def take_dirty(self) -> list[dict]:
         """BaselinePart dicts of the histograms that changed."""
         parts = []
         for slot in sorted(self._dirty):
             (level, team, agent, model), day = slot
-            cost_bins, event_bins = self._own[slot]
+            cost_bins, event_bins = self._bins[self._own[slot]]
             parts.append(
                 {
                     "level": level,
@@ -268,28 +300,33 @@ class Baselines:
         self.warn[number] = _bounded(min(warn, page))
         self.page[number] = _bounded(page)
 
-    def snapshot(self) -> dict:
-        """Own histograms and the merged ones last heard of, as plain values."""
+    def take_delta(self, slice_number: int) -> dict:
+        """Copies of the own histograms that are due (models.rolling), and which are not published yet."""
+        rows = due(self._changed, len(self._slots), slice_number)
+        slots = [self._slots[row] for row in rows.tolist()]
         return {
-            "own": [[*key, day, c.tolist(), e.tolist()] for (key, day), (c, e) in self._own.items()],
-            "dirty": [[*key, day] for key, day in sorted(self._dirty)],
-            "merged": [[*key, m.cost_bins.tolist(), m.event_bins.tolist()] for key, m in self._merged.items()],
+            "used": len(self._slots),
+            "rows": rows,
+            "slots": [None if slot is None else [*slot[0], slot[1]] for slot in slots],
+            "bins": self._bins[rows],
+            "dirty": [self._own[slot] for slot in self._dirty],
         }
 
-    @classmethod
-    def restore(cls, config: SessionOutlierConfig, snapshot: dict) -> "Baselines":
-        self = cls(config)
-        for level, team, agent, model, day, cost_bins, event_bins in snapshot["own"]:
-            bins = (np.array(cost_bins, np.int64), np.array(event_bins, np.int64))
-            self._own[((level, team, agent, model), day)] = bins
-        self._dirty = {((level, team, agent, model), day) for level, team, agent, model, day in snapshot["dirty"]}
-        self.merge(
-            [
-                {"level": level, "team": team, "agent": agent, "model": model, "cost_bins": c, "event_bins": e}
-                for level, team, agent, model, c, e in snapshot["merged"]
-            ]
-        )
-        return self
+    def load_delta(self, delta: dict) -> None:
+        """Take one delta over the state so far; ``rebuild`` after the last."""
+        used = delta["used"]
+        self._slots += [None] * (used - len(self._slots))
+        self._bins, self._changed = grown(self._bins, used), grown(self._changed, used)
+        self._bins[delta["rows"]] = delta["bins"]
+        for row, slot in zip(delta["rows"].tolist(), delta["slots"], strict=True):
+            self._slots[row] = None if slot is None else (tuple(slot[:4]), slot[4])
+        self._unpublished = delta["dirty"]
+
+    def rebuild(self) -> None:
+        """Index what the deltas brought; what was not yet published is published again."""
+        self._own = {slot: row for row, slot in enumerate(self._slots) if slot is not None}
+        self._free = [row for row, slot in enumerate(self._slots) if slot is None]
+        self._dirty = {self._slots[row] for row in self._unpublished}
 
 
 def _parent(key: GroupKey) -> GroupKey | None:

@@ -8,13 +8,16 @@ messages with one next_offset may differ: the one with more sessions is the late
 Newest day: the latest one that is not beyond the day after the watermark; a producer whose clock is years ahead
 would otherwise age everybody's baseline to nothing (apache/metron PR#1197, for baselines).
 
-Cost: 1.1 kB for each group, day and source partition. Called by models.rollup only.
+Cost: 1.1 kB for each group, day and source partition, saved by rolling deltas (models.rolling). Called by
+models.rollup only.
 """
 
 import numpy as np
 
 from models.baselines import BINS, GroupKey
 from models.config import DAY_MS, SessionOutlierConfig
+from models.hashtable import grown
+from models.rolling import due
 
 KEPT_HALF_LIVES = 7
 """Days older than this weigh under 1 % and are forgotten."""
@@ -25,8 +28,15 @@ class MergedBaselines:
 
     def __init__(self, config: SessionOutlierConfig):
         self.config = config
-        self._parts: dict[GroupKey, dict[int, dict[int, tuple]]] = {}
-        """group -> day -> source -> (next_offset, sessions, cost_bins, event_bins)"""
+        self._parts: dict[GroupKey, dict[int, dict[int, int]]] = {}
+        """group -> day -> source -> row"""
+        self._names: list[tuple[GroupKey, int, int] | None] = []
+        """The other way round; None where a row is free."""
+        self._free: list[int] = []
+        self._next_offset = np.zeros(16, np.int64)
+        self._bins = np.zeros((16, 2, BINS), np.int64)
+        """Cost and event histogram of each row."""
+        self._changed = np.zeros(16, np.bool_)
         self._revision: dict[GroupKey, int] = {}
         self._days: set[int] = set()
         self._dirty: set[GroupKey] = set()
@@ -38,14 +48,39 @@ class MergedBaselines:
             if self._newest_day is not None and part["day"] < self._oldest_day:
                 continue
             key = (part["level"], part["team"], part["agent"], part["model"])
-            bins = (tuple(part["cost_bins"]), tuple(part["event_bins"]))
-            version = (next_offset, sum(bins[0]), *bins)
+            bins = np.array((part["cost_bins"], part["event_bins"]), np.int64)
             sources = self._parts.setdefault(key, {}).setdefault(part["day"], {})
-            known = sources.get(source)
-            if known is None or version > known:
-                sources[source] = version
-                self._days.add(part["day"])
-                self._dirty.add(key)
+            row = sources.get(source)
+            if row is None:
+                row = sources[source] = self._take_row((key, part["day"], source))
+            elif not self._is_newer(row, next_offset, bins):
+                continue
+            self._next_offset[row] = next_offset
+            self._bins[row] = bins
+            self._changed[row] = True
+            self._days.add(part["day"])
+            self._dirty.add(key)
+
+    def _is_newer(self, row: int, next_offset: int, bins: np.ndarray) -> bool:
+        known = int(self._next_offset[row])
+        if next_offset != known:
+            return next_offset > known
+        stored = self._bins[row]
+        return (bins[0].sum(), *bins.ravel().tolist()) > (stored[0].sum(), *stored.ravel().tolist())
+
+    def _take_row(self, name: tuple[GroupKey, int, int]) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._names[row] = name
+        else:
+            row = len(self._names)
+            self._names.append(name)
+            self._grow(row + 1)
+        return row
+
+    def _grow(self, rows: int) -> None:
+        self._next_offset, self._bins = grown(self._next_offset, rows), grown(self._bins, rows)
+        self._changed = grown(self._changed, rows)
 
     @property
     def _oldest_day(self) -> int:
@@ -64,7 +99,7 @@ class MergedBaselines:
         changed = []
         for key in sorted(self._dirty):
             level, team, agent, model = key
-            cost_bins, event_bins = self._bins(key, newest)
+            cost_bins, event_bins = self._histogram(key, newest)
             revision = self._revision[key] = self._revision.get(key, 0) + 1
             changed.append(
                 {
@@ -80,49 +115,61 @@ class MergedBaselines:
         self._dirty.clear()
         return changed
 
-    def _bins(self, key: GroupKey, newest: int) -> np.ndarray:
+    def _histogram(self, key: GroupKey, newest: int) -> np.ndarray:
         """float64[2, BINS]: the group's cost and event histogram."""
         total = np.zeros((2, BINS))
         for day, sources in sorted(self._parts.get(key, {}).items()):
             weight = 0.5 ** (max(newest - day, 0) / self.config.half_life_days)
-            total += weight * np.array([part[2:] for part in sources.values()], np.int64).sum(axis=0)
+            total += weight * self._bins[list(sources.values())].sum(axis=0)
         return total
 
     def _forget(self, oldest: int) -> None:
         self._days = {day for day in self._days if day >= oldest}
         for key, by_day in list(self._parts.items()):
             for day in [day for day in by_day if day < oldest]:
-                del by_day[day]
+                rows = list(by_day.pop(day).values())
+                for row in rows:
+                    self._names[row] = None
+                self._free += rows
+                self._changed[rows] = True
                 self._dirty.add(key)
             if not by_day:
                 # Published once more, empty: whoever judges by it must let go of it too.
                 del self._parts[key]
 
-    def snapshot(self) -> dict:
-        """Everything, as arrays and plain values."""
-        rows = [
-            (key, day, source, part)
-            for key, by_day in self._parts.items()
-            for day, sources in by_day.items()
-            for source, part in sources.items()
-        ]
+    def take_delta(self, slice_number: int) -> dict:
+        """Copies of the histograms that are due (models.rolling), and plain values."""
+        rows = due(self._changed, len(self._names), slice_number)
+        names = [self._names[row] for row in rows.tolist()]
         return {
-            "groups": [[*key, day, source, part[0]] for key, day, source, part in rows],
-            "bins": np.array([part[2:] for *_, part in rows], np.int64).reshape(len(rows), 2, BINS),
+            "used": len(self._names),
+            "rows": rows,
+            "names": [None if name is None else [*name[0], name[1], name[2]] for name in names],
+            "next_offset": self._next_offset[rows],
+            "bins": self._bins[rows],
             "revisions": [[*key, revision] for key, revision in self._revision.items()],
             "dirty": [list(key) for key in sorted(self._dirty)],
             "newest_day": self._newest_day,
         }
 
-    @classmethod
-    def restore(cls, config: SessionOutlierConfig, snapshot: dict) -> "MergedBaselines":
-        self = cls(config)
-        for group, (cost_bins, event_bins) in zip(snapshot["groups"], snapshot["bins"].tolist(), strict=True):
-            *key, day, source, next_offset = group
-            part = (next_offset, sum(cost_bins), tuple(cost_bins), tuple(event_bins))
-            self._parts.setdefault(tuple(key), {}).setdefault(day, {})[source] = part
+    def load_delta(self, delta: dict) -> None:
+        """Take one delta over the state so far; ``rebuild`` after the last."""
+        rows = delta["rows"]
+        self._names += [None] * (delta["used"] - len(self._names))
+        self._grow(delta["used"])
+        self._next_offset[rows], self._bins[rows] = delta["next_offset"], delta["bins"]
+        for row, name in zip(rows.tolist(), delta["names"], strict=True):
+            self._names[row] = None if name is None else (tuple(name[:4]), *name[4:])
+        self._revision = {tuple(key): revision for *key, revision in delta["revisions"]}
+        self._dirty = {tuple(key) for key in delta["dirty"]}
+        self._newest_day = delta["newest_day"]
+
+    def rebuild(self) -> None:
+        """Index what the deltas brought."""
+        for row, name in enumerate(self._names):
+            if name is None:
+                self._free.append(row)
+                continue
+            key, day, source = name
+            self._parts.setdefault(key, {}).setdefault(day, {})[source] = row
             self._days.add(day)
-        self._revision = {tuple(key): revision for *key, revision in snapshot["revisions"]}
-        self._dirty = {tuple(key) for key in snapshot["dirty"]}
-        self._newest_day = snapshot["newest_day"]
-        return self

@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from models.hashtable import Index, find, grown, mix, put
+from models.rolling import due_of_log
 from models.scopes import SCOPE_KINDS, Scope
 from schemas.columns import Columns, string_index
 
@@ -56,7 +57,7 @@ class Combos:
     group   int32[combos]     peer group number (models.baselines)
     """
 
-    __slots__ = ("_count", "_index", "_keys", "_scope_ids", "group", "names", "scope", "scopes")
+    __slots__ = ("_count", "_index", "_keys", "_loaded", "_saved", "_scope_ids", "group", "names", "scope", "scopes")
 
     def __init__(self):
         self.names: list[tuple[str, ...]] = []
@@ -66,6 +67,8 @@ class Combos:
         self._scope_ids: dict[Scope, int] = {}
         self._keys = np.zeros(64, np.uint64)
         self._count = 0
+        self._saved = 0
+        self._loaded: dict[int, tuple] = {}
         self._index = Index()
 
     def __len__(self) -> int:
@@ -107,13 +110,25 @@ class Combos:
         self.group[number] = register_group(team, agent, model)
         return number
 
-    def snapshot(self) -> dict:
-        """Names and keys, in order; scopes and groups follow from the names."""
-        return {"names": list(self.names), "keys": self._keys[: self._count].copy()}
+    def take_delta(self, slice_number: int) -> dict:
+        """Names and keys of the combos that are due (models.rolling); scopes and groups follow from the names."""
+        rows = due_of_log(self._saved, self._count, slice_number)
+        self._saved = self._count
+        return {
+            "count": self._count,
+            "rows": rows,
+            "keys": self._keys[rows],
+            "names": [self.names[row] for row in rows.tolist()],
+        }
 
-    @classmethod
-    def restore(cls, snapshot: dict, register_group) -> "Combos":
-        self = cls()
-        for key, names in zip(snapshot["keys"], snapshot["names"], strict=True):
-            self._register(np.uint64(key), tuple(names), register_group)
-        return self
+    def load_delta(self, delta: dict) -> None:
+        """Take one delta over the state so far; ``rebuild`` after the last."""
+        for row, key, names in zip(delta["rows"].tolist(), delta["keys"], delta["names"], strict=True):
+            self._loaded[row] = (np.uint64(key), tuple(names))
+
+    def rebuild(self, register_group) -> None:
+        """Register what the deltas brought, under the same numbers."""
+        for row in range(len(self._loaded)):
+            self._register(*self._loaded[row], register_group)
+        self._loaded = {}
+        self._saved = self._count

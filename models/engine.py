@@ -8,6 +8,7 @@ reject what is too old, dedupe, price, sessions and their detectors, panes.
 Nothing here does I/O or reads a clock. Called by streams.agents.usage and streams.replay.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +25,7 @@ from models.sessions import Candidates, EndedRuns, Sessions
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
 MAX_NAME_BYTES = 4096
 """Of each string of an event. Findings, windows and state carry names on, several at once and in keys, and a record
@@ -231,36 +232,53 @@ class UsageEngine:
             rows.append((team, model, provider, KINDS[leaves.kind[leaf]], leaves.sums[leaf].tolist()))
         return rows
 
-    def snapshot(self) -> dict:
-        """Everything that decides an answer, copied: arrays, lists and plain values, for streams.state."""
+    @property
+    def rows(self) -> int:
+        """Rows of state: live sessions, panes and remembered identities."""
+        return len(self.sessions) + len(self.panes) + len(self.dedupe)
+
+    def take_delta(self, slice_number: int) -> dict:
+        """What changed since the delta before, and one slice of all else (models.rolling): copied, for streams.state.
+
+        Merged baselines are left out: whoever restores has them from their own topic, and newer.
+        Cost: see loadtest.bench.checkpoints; the next delta builds on this one, so it must not get lost.
+        """
         return {
             "version": STATE_VERSION,
             "partition": self.partition,
             "next_offset": self.next_offset,
             "watermark": self.watermark.value_ms,
-            "dedupe": self.dedupe.snapshot(),
-            "combos": self.combos.snapshot(),
-            "sessions": self.sessions.snapshot(),
-            "baselines": self.baselines.snapshot(),
-            "panes": self.panes.snapshot(),
-            "unit_price": self.unit_price.snapshot(),
+            "dedupe": self.dedupe.take_delta(slice_number),
+            "combos": self.combos.take_delta(slice_number),
+            "sessions": self.sessions.take_delta(slice_number),
+            "baselines": self.baselines.take_delta(slice_number),
+            "panes": self.panes.take_delta(slice_number),
+            "unit_price": self.unit_price.take_delta(),
         }
 
     @classmethod
-    def restore(cls, config: EngineConfig, prices: PriceTable, snapshot: dict) -> "UsageEngine":
-        """The engine of a ``snapshot``; raises ValueError for another state version, never misreads it."""
-        if snapshot["version"] != STATE_VERSION:
-            raise ValueError(
-                f"state of partition {snapshot['partition']} has version {snapshot['version']}, this program reads "
-                f"{STATE_VERSION}: run the version that wrote it, or start from the input with an empty state topic"
-            )
-        self = cls(config, snapshot["partition"], prices)
-        self.next_offset = snapshot["next_offset"]
-        self.watermark.value_ms = snapshot["watermark"]
-        self.dedupe = DedupeSet.restore(config.dedupe_events, snapshot["dedupe"])
-        self.baselines = Baselines.restore(config.session_outlier, snapshot["baselines"])
-        self.combos = Combos.restore(snapshot["combos"], self.baselines.register)
-        self.sessions = Sessions.restore(config.sessions, snapshot["sessions"])
-        self.panes = Panes.restore(config.windows, snapshot["panes"])
-        self.unit_price = UnitPrice.restore(config.unit_price, snapshot["unit_price"])
+    def restore(cls, config: EngineConfig, prices: PriceTable, deltas: Iterable[dict]) -> "UsageEngine":
+        """The engine that ``deltas`` were taken from, in order: the last SLICES, or all since one of EVERYTHING.
+
+        Raises ValueError for another state version, never misreads it. Give it the merged baselines next.
+        """
+        self = None
+        for delta in deltas:
+            if delta["version"] != STATE_VERSION:
+                raise ValueError(
+                    f"state of partition {delta['partition']} has version {delta['version']}, this program reads "
+                    f"{STATE_VERSION}"
+                )
+            if self is None:
+                self = cls(config, delta["partition"], prices)
+            self.next_offset = delta["next_offset"]
+            self.watermark.value_ms = delta["watermark"]
+            for name in ("dedupe", "combos", "sessions", "baselines", "panes", "unit_price"):
+                getattr(self, name).load_delta(delta[name])
+        if self is None:
+            raise ValueError("no delta to restore from")
+        self.baselines.rebuild()
+        self.combos.rebuild(self.baselines.register)
+        for part in (self.dedupe, self.sessions, self.panes):
+            part.rebuild()
         return self

@@ -70,6 +70,14 @@ def remove(keys, rows, key):
 
 
 @njit(cache=True, nogil=True)
+def remove_rows(keys, rows, row_keys, gone):
+    """Take the keys of the rows ``gone`` int64[k] out, and set them to EMPTY: the rows are free."""
+    for row in gone:
+        remove(keys, rows, row_keys[row])
+        row_keys[row] = EMPTY
+
+
+@njit(cache=True, nogil=True)
 def rebuild(keys, rows, row_keys, count):
     """Index the first ``count`` rows by their keys; rows whose key is 0 are free and left out."""
     for row in range(count):

@@ -144,10 +144,13 @@ class RateWatch:
         self.learner = TeamVectors(config.learner)
         self._minute = _Watch(SpendRate(config.spend_rate, config.spend_rate.window_ms))
         self._hour = _Watch(SpendRate(config.spend_rate, HOUR_MS)) if self._minute.size_ms < HOUR_MS else None
+        self.changed = True
+        """Since somebody set this to False: nothing does between the windows that close."""
 
     def advance(self, panes: MergedPanes, watermark_ms: int, now_ms: int) -> list[dict]:
         """Findings of the windows that the watermark has closed since the last call."""
         watch, findings = self._minute, []
+        before = self._position
         closed = _closed(watch, panes, watermark_ms)
         start_ms = closed.start
         while start_ms < closed.stop:
@@ -162,7 +165,12 @@ class RateWatch:
             if self._hour is not None:
                 for hour_ms in _closed(self._hour, panes, start_ms):
                     findings += self._judge(self._hour, panes, hour_ms, now_ms)
+        self.changed |= self._position != before
         return findings
+
+    @property
+    def _position(self) -> tuple[int | None, int | None]:
+        return self._minute.next_ms, self._hour and self._hour.next_ms
 
     def _learn(self, panes: MergedPanes, start_ms: int) -> None:
         watch = self._minute

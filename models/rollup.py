@@ -12,6 +12,7 @@ here: an engine that gets other teams' budgets reports them as unspent (BerriAI/
 Cost: see models.panes_merge. Called by streams.agents.rollup and streams.replay.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,10 +23,11 @@ from models.config import EngineConfig
 from models.counters import COST, ESTIMATED
 from models.panes_merge import MergedPanes
 from models.rate_watch import RateWatch
+from models.rolling import EVERYTHING
 from models.sources import Sources
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(slots=True)
@@ -103,30 +105,50 @@ class RollupEngine:
             if scope.kind == "team" and scope.team in self.budgets.teams:
                 self.budgets.add(scope.team, start_ms, size_ms, int(counters[COST]), int(counters[ESTIMATED]))
 
-    def state(self) -> dict:
-        """Everything that decides an answer, copied: arrays, lists and plain values, for streams.state."""
+    @property
+    def rows(self) -> int:
+        """Rows of state: merged windows."""
+        return len(self.panes)
+
+    def take_delta(self, slice_number: int) -> dict:
+        """What changed since the delta before, and one slice of all else (models.rolling): copied, for streams.state.
+
+        Rates and learners change with every window that closes, all at once, so they are copied whole, and only then.
+        The next delta builds on this one, so it must not get lost.
+        """
+        rates = None
+        if self.rates.changed or slice_number in (0, EVERYTHING):
+            rates, self.rates.changed = self.rates.snapshot(), False
         return {
             "version": STATE_VERSION,
             "sources": self.sources.snapshot(),
-            "panes": self.panes.snapshot(),
-            "baselines": self.baselines.snapshot(),
-            "rates": self.rates.snapshot(),
+            "panes": self.panes.take_delta(slice_number),
+            "baselines": self.baselines.take_delta(slice_number),
+            "rates": rates,
             "budgets": self.budgets.snapshot(),
         }
 
-    def load(self, state: dict) -> None:
-        """Become the engine that ``state`` was taken from; raises ValueError for another state version.
+    @classmethod
+    def restore(cls, config: EngineConfig, deltas: Iterable[dict]) -> "RollupEngine":
+        """The engine that ``deltas`` were taken from, in order: the last SLICES, or all since one of EVERYTHING.
 
-        Settings may have changed since: budgets that are new here are filled from the windows that are kept.
+        Raises ValueError for another state version. Settings may have changed since: budgets that are new here are
+        filled from the windows that are kept.
         """
-        if state["version"] != STATE_VERSION:
-            raise ValueError(
-                f"rollup state has version {state['version']}, this program reads {STATE_VERSION}: run the version "
-                "that wrote it, or start from the partials with an empty state topic"
-            )
-        config = self.config
-        self.sources = Sources.restore(config.windows, state["sources"])
-        self.panes = MergedPanes.restore(config.windows, state["panes"])
-        self.baselines = MergedBaselines.restore(config.session_outlier, state["baselines"])
-        self.rates = RateWatch.restore(config, state["rates"])
-        self.budgets = BudgetMonitor.restore(config, state["budgets"], self.panes)
+        self = cls(config)
+        last, rates = None, None
+        for delta in deltas:
+            if delta["version"] != STATE_VERSION:
+                raise ValueError(f"rollup state has version {delta['version']}, this program reads {STATE_VERSION}")
+            self.panes.load_delta(delta["panes"])
+            self.baselines.load_delta(delta["baselines"])
+            last, rates = delta, delta["rates"] or rates
+        if last is None:
+            raise ValueError("no delta to restore from")
+        self.panes.rebuild()
+        self.baselines.rebuild()
+        self.sources = Sources.restore(config.windows, last["sources"])
+        self.rates = RateWatch.restore(config, rates)
+        self.rates.changed = False
+        self.budgets = BudgetMonitor.restore(config, last["budgets"], self.panes)
+        return self

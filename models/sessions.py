@@ -9,7 +9,7 @@ as candidates, in event order, so a session is flagged while it still runs. It n
 with ended runs only (models.baselines).
 
 Costs about 190 bytes per live session: 64 counters, 24 times, 58 identity and flags, 41 inline id (longer ids
-live in a dict), and the index.
+live in a dict), and the index. Saved by rolling deltas (models.rolling): a row is a session until it is freed.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from numba import njit
 from models.config import SessionConfig
 from models.counters import COST, COUNTERS
 from models.hashtable import EMPTY, Index, find, grown, put, remove
+from models.rolling import due
 from schemas.columns import Columns, string_index
 
 INLINE_ID_BYTES = 40
@@ -59,6 +60,7 @@ def apply_events(
     reported,
     id_text,
     id_length_of,
+    changed,
     free,
     state,
     ended,
@@ -121,6 +123,7 @@ def apply_events(
                 state[3] += 1
         elif not combo_has_model[row_combo[row]] and combo_has_model[combo[i]]:
             row_combo[row] = combo[i]
+        changed[row] = True
         for c in range(counters.shape[1]):
             sums[row, c] += counters[i, c]
         if time < times[row, FIRST]:
@@ -201,6 +204,7 @@ class Sessions:
     """Struct-of-arrays of live sessions; freed rows are used again."""
 
     __slots__ = (
+        "_changed",
         "_free",
         "_index",
         "_long_ids",
@@ -217,7 +221,7 @@ class Sessions:
         "times",
     )
 
-    _ROW_ARRAYS = ("key", "sums", "times", "combo", "level", "revision", "reported", "id_text", "id_length", "_free")
+    _SAVED = ("key", "sums", "times", "combo", "level", "revision", "reported", "id_text", "id_length")
 
     def __init__(self, config: SessionConfig):
         self.config = config
@@ -231,6 +235,7 @@ class Sessions:
         self.reported = np.zeros(rows, np.int64)
         self.id_text = np.zeros((rows, INLINE_ID_BYTES), np.uint8)
         self.id_length = np.zeros(rows, np.int32)
+        self._changed = np.zeros(rows, np.bool_)
         self._free = np.zeros(rows, np.int32)
         self._state = np.zeros(5, np.int64)
         self._index = Index()
@@ -282,6 +287,7 @@ class Sessions:
             self.reported,
             self.id_text,
             self.id_length,
+            self._changed,
             self._free,
             self._state,
             ended,
@@ -337,6 +343,7 @@ class Sessions:
         for row in rows.tolist():
             self._long_ids.pop(row, None)
         self.key[rows] = EMPTY
+        self._changed[rows] = True
         first = int(self._state[1])
         self._free[first : first + len(rows)] = rows
         self._state[1] = first + len(rows)
@@ -345,28 +352,48 @@ class Sessions:
     def _reserve(self, more: int) -> None:
         rows = int(self._state[0]) + more
         if rows - int(self._state[1]) > len(self.key):
-            for name in self._ROW_ARRAYS:
-                setattr(self, name, grown(getattr(self, name), rows))
+            self._grow(rows)
         self._index.reserve(len(self) + more, self.key, int(self._state[0]))
 
-    def snapshot(self) -> dict:
-        """The live rows, copied and packed."""
-        live = np.flatnonzero(self.key[: int(self._state[0])] != EMPTY)
-        arrays = {name: getattr(self, name)[live] for name in self._ROW_ARRAYS if name != "_free"}
-        arrays["long_ids"] = {
-            str(packed): self._long_ids[row] for packed, row in enumerate(live.tolist()) if row in self._long_ids
-        }
-        return arrays
+    def _grow(self, rows: int) -> None:
+        for name in (*self._SAVED, "_changed", "_free"):
+            setattr(self, name, grown(getattr(self, name), rows))
 
-    @classmethod
-    def restore(cls, config: SessionConfig, snapshot: dict) -> "Sessions":
-        self = cls(config)
-        count = len(snapshot["key"])
-        self._reserve(count)
-        for name in self._ROW_ARRAYS:
-            if name != "_free":
-                getattr(self, name)[:count] = snapshot[name]
-        self._state[0] = count
-        self._long_ids = {int(row): text for row, text in snapshot["long_ids"].items()}
-        self._index.reset(len(self._index.keys), self.key, count)
-        return self
+    def take_delta(self, slice_number: int) -> dict:
+        """Copies of the rows that are due (models.rolling); their columns, and which rows are free."""
+        used = int(self._state[0])
+        rows = due(self._changed, used, slice_number)
+        live = self.key[rows] != EMPTY
+        freed, rows = rows[~live], rows[live]
+        delta = {name: getattr(self, name).take(rows, axis=0) for name in self._SAVED}
+        long = rows[delta["id_length"] > INLINE_ID_BYTES].tolist()
+        return {
+            "used": used,
+            "freed": freed.astype(np.int32),
+            "rows": rows.astype(np.int32),
+            **delta,
+            "long_ids": [[row, self._long_ids[row]] for row in long],
+        }
+
+    def load_delta(self, delta: dict) -> None:
+        """Take one delta over the state so far; ``rebuild`` after the last."""
+        self._grow(delta["used"])
+        self._state[0] = delta["used"]
+        self.key[delta["freed"]] = EMPTY
+        for name in self._SAVED:
+            getattr(self, name)[delta["rows"]] = delta[name]
+        self._long_ids.update({row: text for row, text in delta["long_ids"]})
+
+    def rebuild(self) -> None:
+        """Index what the deltas brought; the rows are as they were when the last one was taken."""
+        used = int(self._state[0])
+        free = np.flatnonzero(self.key[:used] == EMPTY)
+        self._free[: len(free)] = free
+        self._state[1] = len(free)
+        self._index.reserve(len(self), self.key, 0)
+        self._index.reset(len(self._index.keys), self.key, used)
+        self._long_ids = {
+            row: text
+            for row, text in self._long_ids.items()
+            if self.key[row] != EMPTY and self.id_length[row] > INLINE_ID_BYTES
+        }

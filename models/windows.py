@@ -7,7 +7,8 @@ costs one probe, not ten.
 
 Bounds: minute panes are kept ``minute_retention_ms`` behind the watermark, hour panes ``hour_retention_ms``.
 An event whose minute pane is gone still counts in its hour pane; one whose hour pane is gone is rejected as
-too_old before it gets here. Called by models.engine only.
+too_old before it gets here. Saved by rolling deltas (models.rolling): a row is a pane until it is freed.
+Called by models.engine only.
 """
 
 import numpy as np
@@ -16,7 +17,8 @@ from numba import njit
 from models.combos import SKIPPED, Combos
 from models.config import HOUR_MS, MINUTE_MS, WindowConfig
 from models.counters import COUNTERS
-from models.hashtable import Index, find, grown, mix, put
+from models.hashtable import EMPTY, Index, find, grown, mix, put, remove_rows
+from models.rolling import due
 
 NO_WATERMARK = -1
 SIZES_MS = np.array([MINUTE_MS, HOUR_MS], np.int64)
@@ -86,9 +88,11 @@ def fold(
     sums,
     dirty,
     dirty_rows,
+    changed,
+    free,
     counts,
 ):
-    """Add leaves to the panes of their scopes. counts int64[2] = (panes, dirty panes), updated.
+    """Add leaves to the panes of their scopes. counts int64[3] = (rows ever used, dirty panes, free rows), updated.
 
     The caller has reserved 2 * 5 * leaves more panes.
     """
@@ -102,8 +106,12 @@ def fold(
                 key = mix(np.uint64(number) * np.uint64(2) + np.uint64(size), np.uint64(start))
                 row = find(keys, rows, key)
                 if row < 0:
-                    row = np.int32(counts[0])
-                    counts[0] += 1
+                    if counts[2] > 0:
+                        counts[2] -= 1
+                        row = free[counts[2]]
+                    else:
+                        row = np.int32(counts[0])
+                        counts[0] += 1
                     put(keys, rows, key, row)
                     pane_key[row] = key
                     pane_scope[row] = number
@@ -113,6 +121,7 @@ def fold(
                     dirty[row] = False
                 for c in range(leaf_sums.shape[1]):
                     sums[row, c] += leaf_sums[leaf, c]
+                changed[row] = True
                 if not dirty[row]:
                     dirty[row] = True
                     dirty_rows[counts[1]] = row
@@ -140,12 +149,15 @@ class Leaves:
 
 
 class Panes:
-    """The panes of one input partition: struct-of-arrays, one row per (scope, start, size)."""
+    """The panes of one input partition, one row per (scope, start, size); freed rows are used again."""
 
     __slots__ = (
+        "_changed",
         "_counts",
         "_dirty",
         "_dirty_rows",
+        "_expired_minute",
+        "_free",
         "_index",
         "_key",
         "_leaf_index",
@@ -157,22 +169,31 @@ class Panes:
         "sums",
     )
 
+    _SAVED = ("_key", "_scope", "_start", "_size", "sums")
+
     def __init__(self, config: WindowConfig):
         self.config = config
         self.leaves = Leaves()
         self._leaf_index = Index()
         self._index = Index()
-        self._counts = np.zeros(2, np.int64)
+        self._counts = np.zeros(3, np.int64)
         self._key = np.zeros(1024, np.uint64)
         self._scope = np.zeros(1024, np.int32)
         self._start = np.zeros(1024, np.int64)
         self._size = np.zeros(1024, np.int64)
         self._dirty = np.zeros(1024, np.bool_)
         self._dirty_rows = np.zeros(1024, np.int32)
+        self._changed = np.zeros(1024, np.bool_)
+        self._free = np.zeros(1024, np.int32)
+        self._expired_minute = NO_WATERMARK
         self.sums = np.zeros((1024, len(COUNTERS)), np.int64)
 
     def __len__(self) -> int:
-        return int(self._counts[0])
+        return int(self._counts[0] - self._counts[2])
+
+    def live(self) -> np.ndarray:
+        """Rows int64[k] of all panes."""
+        return np.flatnonzero(self._key[: self._counts[0]] != EMPTY)
 
     def add(
         self,
@@ -203,7 +224,7 @@ class Panes:
             leaves.minute_ms,
             leaves.sums,
         )
-        self._reserve(len(self) + leaves.count * combos.scope.shape[1] * len(SIZES_MS))
+        self._reserve(leaves.count * combos.scope.shape[1] * len(SIZES_MS))
         oldest_minute_ms = watermark_ms - self.config.minute_retention_ms
         fold(
             leaves.count,
@@ -222,14 +243,20 @@ class Panes:
             self.sums,
             self._dirty,
             self._dirty_rows,
+            self._changed,
+            self._free,
             self._counts,
         )
 
-    def _reserve(self, rows: int) -> None:
+    def _reserve(self, more: int) -> None:
+        used = int(self._counts[0])
+        self._grow(max(used, len(self) + more))
+        self._index.reserve(len(self) + more, self._key, used)
+
+    def _grow(self, rows: int) -> None:
         if rows > len(self._key):
-            for name in ("_key", "_scope", "_start", "_size", "_dirty", "_dirty_rows", "sums"):
+            for name in (*self._SAVED, "_dirty", "_dirty_rows", "_changed", "_free"):
                 setattr(self, name, grown(getattr(self, name), rows))
-        self._index.reserve(rows, self._key, len(self))
 
     def take_dirty(self) -> np.ndarray:
         """Rows int32[k] changed since the last call."""
@@ -249,46 +276,57 @@ class Panes:
         )
 
     def expire(self, watermark_ms: int) -> int:
-        """Drop panes past their retention; the caller has published dirty ones. Returns how many went."""
-        count = len(self)
-        size, start = self._size[:count], self._start[:count]
-        retention = np.where(size == MINUTE_MS, self.config.minute_retention_ms, self.config.hour_retention_ms)
-        keep = np.flatnonzero((start + size + retention > watermark_ms) | self._dirty[:count])
-        dropped = count - len(keep)
-        if dropped:
-            for name in ("_key", "_scope", "_start", "_size", "_dirty", "sums"):
-                array = getattr(self, name)
-                array[: len(keep)] = array[keep]
-            self._counts[0] = len(keep)
-            dirty = np.flatnonzero(self._dirty[: len(keep)])
-            self._dirty_rows[: len(dirty)] = dirty
-            self._counts[1] = len(dirty)
-            self._index.reset(len(self._index.keys), self._key, len(keep))
-        return dropped
+        """Drop panes past their retention that are published; looks once a minute. Returns how many went."""
+        minute = watermark_ms // MINUTE_MS
+        if minute == self._expired_minute:
+            return 0
+        used, dirty = int(self._counts[0]), int(self._counts[1])
+        if not dirty:
+            self._expired_minute = minute
+        size, start = self._size[:used], self._start[:used]
+        kept_ms = np.where(size == MINUTE_MS, self.config.minute_retention_ms, self.config.hour_retention_ms)
+        old = (start + size + kept_ms <= watermark_ms) & ~self._dirty[:used] & (self._key[:used] != EMPTY)
+        gone = np.flatnonzero(old).astype(np.int32)
+        if len(gone):
+            remove_rows(self._index.keys, self._index.rows, self._key, gone)
+            self._changed[gone] = True
+            free = int(self._counts[2])
+            self._free[free : free + len(gone)] = gone
+            self._counts[2] += len(gone)
+        return len(gone)
 
-    def snapshot(self) -> dict:
-        """All panes, copied; what was not yet published is published again after a restore."""
-        count = len(self)
+    def take_delta(self, slice_number: int) -> dict:
+        """Copies of the rows that are due (models.rolling), which rows are free, and which are not published yet."""
+        used = int(self._counts[0])
+        rows = due(self._changed, used, slice_number)
+        live = self._key[rows] != EMPTY
+        freed, rows = rows[~live], rows[live]
         return {
-            "key": self._key[:count].copy(),
-            "scope": self._scope[:count].copy(),
-            "start": self._start[:count].copy(),
-            "size": self._size[:count].copy(),
-            "sums": self.sums[:count].copy(),
-            "dirty": self._dirty[:count].copy(),
+            "used": used,
+            "freed": freed.astype(np.int32),
+            "rows": rows.astype(np.int32),
+            **{name.removeprefix("_"): getattr(self, name).take(rows, axis=0) for name in self._SAVED},
+            "dirty": self._dirty_rows[: self._counts[1]].copy(),
         }
 
-    @classmethod
-    def restore(cls, config: WindowConfig, snapshot: dict) -> "Panes":
-        self = cls(config)
-        count = len(snapshot["key"])
-        self._reserve(count)
-        for name in ("key", "scope", "start", "size", "dirty"):
-            getattr(self, f"_{name}")[:count] = snapshot[name]
-        self.sums[:count] = snapshot["sums"]
-        self._counts[0] = count
-        dirty = np.flatnonzero(self._dirty[:count])
-        self._dirty_rows[: len(dirty)] = dirty
+    def load_delta(self, delta: dict) -> None:
+        """Take one delta over the state so far; ``rebuild`` after the last."""
+        used = delta["used"]
+        self._grow(used)
+        self._counts[0] = used
+        self._key[delta["freed"]] = EMPTY
+        for name in self._SAVED:
+            getattr(self, name)[delta["rows"]] = delta[name.removeprefix("_")]
+        dirty = delta["dirty"]
         self._counts[1] = len(dirty)
-        self._index.reset(len(self._index.keys), self._key, count)
-        return self
+        self._dirty_rows[: len(dirty)] = dirty
+
+    def rebuild(self) -> None:
+        """Index what the deltas brought; what was not yet published is published again."""
+        used = int(self._counts[0])
+        self._dirty[self._dirty_rows[: self._counts[1]]] = True
+        free = np.flatnonzero(self._key[:used] == EMPTY)
+        self._free[: len(free)] = free
+        self._counts[2] = len(free)
+        self._index.reserve(len(self), self._key, 0)
+        self._index.reset(len(self._index.keys), self._key, used)

@@ -1,12 +1,14 @@
 """The Faust app of a worker: which topics, which agents, which hooks; the one place where the order can be read.
 
-An agent here is an object with ``assign``, ``revoke``, ``drop``, ``handle``, ``resume_offset`` and
-``durable_offset`` per partition (streams.agents). A delivery is acknowledged after ``handle`` returned: then its
+An agent here is an object with ``assign``, ``revoke``, ``handle``, ``resume_offset`` and ``durable_offset`` per
+partition (streams.agents). A delivery is acknowledged after ``handle`` returned: then its
 outputs are with the producer; that they are durable is what ``durable_offset`` says.
 """
 
+import asyncio
 from typing import Protocol
 
+from streams.agents.stateful import StatefulAgent
 from streams.config import Settings
 from streams.transport import TP, EngineApp, Hooks, Lease, PartitionBatch, build_app, deliveries
 
@@ -14,9 +16,9 @@ from streams.transport import TP, EngineApp, Hooks, Lease, PartitionBatch, build
 class Agent(Protocol):
     """What the app needs of an agent."""
 
-    async def assign(self, partition: int) -> None: ...
+    async def assign(self, partition: int, generation: int | None = None) -> None: ...
 
-    async def revoke(self, partition: int) -> None: ...
+    async def revoke(self, partition: int, generation: int | None = None) -> None: ...
 
     async def handle(self, batch: PartitionBatch) -> None: ...
 
@@ -29,12 +31,14 @@ def build_worker_app(settings: Settings, agents: dict[str, Agent], lease: Lease)
     """The app that delivers each topic's batches to its agent. Call it inside the running event loop."""
 
     async def on_assigned(tps: frozenset[TP]) -> None:
-        for tp in sorted(tps):
-            await agents[tp.topic].assign(tp.partition)
+        await asyncio.gather(*(agents[tp.topic].assign(tp.partition, app.generation) for tp in sorted(tps)))
+        for agent in agents.values():
+            if isinstance(agent, StatefulAgent):
+                agent.forget_parked()
 
     async def on_revoked(tps: frozenset[TP]) -> None:
         for tp in sorted(tps):
-            await agents[tp.topic].revoke(tp.partition)
+            await agents[tp.topic].revoke(tp.partition, app.generation)
 
     hooks = Hooks(
         on_assigned=on_assigned,

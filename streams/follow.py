@@ -16,11 +16,14 @@ POLL_MS = 200
 
 async def read_all(client_settings: dict, topic: str, partitions: Sequence[int] | None = None) -> list[ConsumerRecord]:
     """Every record between the start of the topic and its end at the time of the call, in order per partition."""
-    return [record async for record in _read(client_settings, topic, partitions)]
+    return [record async for record in read(client_settings, topic, partitions)]
 
 
-async def _read(client_settings: dict, topic: str, partitions: Sequence[int] | None) -> AsyncIterator[ConsumerRecord]:
-    consumer = _consumer(client_settings)
+async def read(
+    client_settings: dict, topic: str, partitions: Sequence[int] | None = None, *, fetch_bytes: int = 1 << 20
+) -> AsyncIterator[ConsumerRecord]:
+    """Like ``read_all``, one by one; up to ``fetch_bytes`` of a partition are asked for at once."""
+    consumer = _consumer({**client_settings, "max_partition_fetch_bytes": fetch_bytes})
     await consumer.start()
     try:
         tps = await _assign(consumer, topic, partitions)

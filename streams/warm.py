@@ -9,6 +9,10 @@ import time
 import numpy as np
 
 from models.config import EngineConfig
+from models.engine import UsageEngine
+from models.hashtable import Index, remove_rows
+from models.pricing import PriceTable
+from models.rolling import EVERYTHING
 from streams.replay import Replay
 from streams.transport.split import split
 
@@ -25,6 +29,10 @@ def warm() -> float:
         events = [_event(base + minute * MINUTE_MS + second * 1000, second) for second in range(3)]
         replay.feed(events)
     replay.finish()
+    engine = UsageEngine(replay.config, 0, PriceTable())
+    UsageEngine.restore(replay.config, engine.prices, [engine.take_delta(EVERYTHING)])
+    index = Index()
+    remove_rows(index.keys, index.rows, index.keys, np.zeros(0, np.int32))
     return time.monotonic() - started
 
 

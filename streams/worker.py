@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from models.engine import STATE_VERSION as USAGE_VERSION
+from models.rollup import STATE_VERSION as ROLLUP_VERSION
 from schemas.codec import decode
 from schemas.decode import Decoder
 from streams.agents.adapt import AdaptAgent
@@ -70,7 +72,7 @@ async def run_worker(settings: Settings) -> None:
             config=config,
             topics=topics,
             producer=producer,
-            store=StateStore(topics.usage_state.name, producer, client_settings),
+            store=StateStore(topics.usage_state.name, producer, client_settings, state_version=USAGE_VERSION),
             decoder=decoder,
             metrics=metrics,
             clock_ms=clock_ms,
@@ -80,7 +82,7 @@ async def run_worker(settings: Settings) -> None:
             config=config,
             topics=topics,
             producer=producer,
-            store=StateStore(topics.rollup_state.name, producer, client_settings),
+            store=StateStore(topics.rollup_state.name, producer, client_settings, state_version=ROLLUP_VERSION),
             metrics=metrics,
             clock_ms=clock_ms,
         )

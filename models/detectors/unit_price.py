@@ -10,7 +10,7 @@ Cost: four comparisons an event in numpy, Python only for flagged events; at mos
 """
 
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -121,12 +121,12 @@ class UnitPrice:
             details={"provider": provider, "events": str(entry.events)},
         )
 
-    def snapshot(self) -> list:
-        return [[*key, asdict(entry)] for key, entry in self._open.items()]
+    def take_delta(self) -> list:
+        """All open findings, oldest first: there are few."""
+        return [[*key, *(getattr(entry, name) for name in _Open.__slots__)] for key, entry in self._open.items()]
 
-    @classmethod
-    def restore(cls, config: UnitPriceConfig, snapshot: list) -> "UnitPrice":
-        self = cls(config)
-        for provider, model, hour, entry in snapshot:
-            self._open[(provider, model, hour)] = _Open(**{**entry, "examples": tuple(entry["examples"])})
-        return self
+    def load_delta(self, delta: list) -> None:
+        """Become what ``take_delta`` copied."""
+        self._open = OrderedDict(
+            ((provider, model, hour), _Open(*entry[:-1], tuple(entry[-1]))) for provider, model, hour, *entry in delta
+        )

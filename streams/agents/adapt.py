@@ -41,11 +41,11 @@ class AdaptAgent:
         self._metrics = metrics
         self._durable: dict[int, int] = {}
 
-    async def assign(self, partition: int) -> None:
+    async def assign(self, partition: int, generation: int | None = None) -> None:
         """Nothing to restore."""
         self._durable.pop(partition, None)
 
-    async def revoke(self, partition: int) -> None:
+    async def revoke(self, partition: int, generation: int | None = None) -> None:
         """Nothing to hand over: every batch was flushed before it was acknowledged."""
         self._durable.pop(partition, None)
 

@@ -50,7 +50,7 @@ class AlertAgent:
         self._notifier: Notifier | None = None
         self._accepted: dict[int, int] = {}
 
-    async def assign(self, partition: int) -> None:
+    async def assign(self, partition: int, generation: int | None = None) -> None:
         """Read the notification log and take up what it holds as pending."""
         notification_log = KafkaNotificationLog(self._topics.notifications.name, self._producer)
         await notification_log.load(self._client_settings)
@@ -60,7 +60,7 @@ class AlertAgent:
         await self._notifier.start()
         self._accepted.pop(partition, None)
 
-    async def revoke(self, partition: int) -> None:
+    async def revoke(self, partition: int, generation: int | None = None) -> None:
         """Deliver what goes quickly, leave the rest pending in the log."""
         if self._notifier is not None:
             notifier, self._notifier = self._notifier, None

@@ -4,9 +4,8 @@ One RollupEngine per assigned partition of ``tenfold.partials``. Merging is idem
 replay of partials changes nothing; what is published again after a restart overwrites itself by key.
 """
 
-import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -14,6 +13,7 @@ from models.rollup import RollupEngine, RollupOutputs
 from models.scopes import Scope
 from schemas.codec import decode, encode
 from streams.agents.rejects import rejected_row
+from streams.agents.stateful import StatefulAgent
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics
@@ -23,8 +23,10 @@ from streams.web.metrics import Metrics
 log = structlog.get_logger()
 
 
-class RollupAgent:
+class RollupAgent(StatefulAgent):
     """All partials partitions assigned to this worker."""
+
+    name = "rollup"
 
     def __init__(
         self,
@@ -36,46 +38,20 @@ class RollupAgent:
         metrics: Metrics,
         clock_ms: Callable[[], int],
     ):
+        super().__init__(producer, store, metrics)
         self._config = config
         self._topics = topics
-        self._producer = producer
-        self._store = store
-        self._metrics = metrics
         self._clock_ms = clock_ms
-        self._engines: dict[int, RollupEngine] = {}
-        self._next: dict[int, int] = {}
-        self._durable: dict[int, int] = {}
-        self._lock = asyncio.Lock()
-        self._saving = asyncio.Lock()
 
-    async def assign(self, partition: int) -> None:
-        """Take a partition over: restore its newest checkpoint, or begin with the oldest partials there are."""
-        engine = RollupEngine(self._config)
-        state = await self._store.load(partition)
-        self._next[partition] = 0
-        if state is not None:
-            self._next[partition] = state["next_offset"]
-            engine.load(state["engine"])
+    def _fresh(self, partition: int) -> RollupEngine:
+        return RollupEngine(self._config)
+
+    def _restored(self, deltas: Iterator[dict]) -> RollupEngine:
+        return RollupEngine.restore(self._config, deltas)
+
+    def _taken(self, partition: int, engine: RollupEngine) -> None:
         # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
         engine.expect(self._topics.usage.partitions, self._clock_ms())
-        self._engines[partition] = engine
-        self._durable[partition] = self._next[partition]
-
-    async def revoke(self, partition: int) -> None:
-        """Hand a partition over: published and checkpointed, then forgotten."""
-        if partition in self._engines:
-            await self.checkpoint([partition])
-            self.drop(partition)
-
-    def drop(self, partition: int) -> None:
-        for owned in (self._engines, self._next, self._durable):
-            owned.pop(partition, None)
-
-    def resume_offset(self, partition: int) -> int | None:
-        return self._next.get(partition)
-
-    def durable_offset(self, partition: int) -> int | None:
-        return self._durable.get(partition)
 
     async def handle(self, batch: PartitionBatch) -> None:
         """Merge one batch of partials; nothing is sent until ``publish``."""
@@ -101,24 +77,10 @@ class RollupAgent:
         """Close windows, judge rates and budgets, and send what changed."""
         async with self._lock:
             for partition in list(self._engines):
-                await self._send(self._engines[partition].advance(self._clock_ms()))
+                await self._publish(partition)
 
-    async def checkpoint(self, partitions: list[int] | None = None) -> None:
-        """Make merged state and offset durable together."""
-        for partition in list(self._engines) if partitions is None else partitions:
-            # One after the other: the timer's and that of a rebalance share their slots.
-            async with self._saving:
-                async with self._lock:
-                    engine = self._engines.get(partition)
-                    if engine is None or self._next[partition] == self._durable[partition]:
-                        continue
-                    await self._send(engine.advance(self._clock_ms()))
-                    next_offset = self._next[partition]
-                    state = {"next_offset": next_offset, "engine": engine.state()}
-                    await self._producer.flush()
-                await self._store.save(partition, next_offset, state)
-                self._durable[partition] = next_offset
-                self._metrics.checkpoint_made("rollup")
+    async def _publish(self, partition: int) -> None:
+        await self._send(self._engines[partition].advance(self._clock_ms()))
 
     async def _reject(self, batch: PartitionBatch, row: int, error: Exception) -> None:
         """Something else writes to our topic: keep what it was, and go on."""

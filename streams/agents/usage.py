@@ -1,15 +1,10 @@
 """The usage agent: a batch of usage events in, findings, ended sessions, rejects and partials out.
 
 One UsageEngine per assigned partition. ``handle`` applies a batch and hands its outputs to the producer;
-``flush`` publishes what changed since the last time; ``checkpoint`` makes state and offset durable together.
-The offset that may be committed (``durable_offset``) is that of the last checkpoint whose outputs the broker has
-acknowledged, so a crash at any point re-reads and overwrites, and loses nothing.
-
-A lock per agent keeps apply-and-send whole: a checkpoint never covers a batch whose outputs are not yet sent. A
-second one lets checkpoints be written one after the other: the timer's and that of a rebalance share their slots.
+``flush`` publishes what changed since the last time; ``checkpoint`` (streams.agents.stateful) makes state and offset
+durable together.
 """
 
-import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -25,6 +20,7 @@ from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
 from streams.agents.rejects import rejected_range, rejected_row
+from streams.agents.stateful import StatefulAgent
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics, partition_for
@@ -39,8 +35,10 @@ HEARTBEAT_MS = 1_000
 """A partition without changes still says how far it is, so that merged windows can close."""
 
 
-class UsageAgent:
+class UsageAgent(StatefulAgent):
     """All usage partitions assigned to this worker."""
+
+    name = "usage"
 
     def __init__(
         self,
@@ -55,56 +53,32 @@ class UsageAgent:
         at_end: Callable[[int], bool] = lambda partition: True,
     ):
         """``at_end``: whether a broker has confirmed lately that all of a partition has been read."""
+        super().__init__(producer, store, metrics)
         self._config = config
         self._topics = topics
-        self._producer = producer
-        self._store = store
         self._decoder = decoder
-        self._metrics = metrics
         self._clock_ms = clock_ms
         self._at_end = at_end
         self._prices = PriceTable(config.prices)
-        self._engines: dict[int, UsageEngine] = {}
-        self._durable: dict[int, int] = {}
         self._quiet_since_ms: dict[int, int] = {}
         """Since when a partition is known to have nothing new."""
         self._last_partials_ms: dict[int, int] = defaultdict(int)
         self._baselines: dict[tuple, dict] = {}
         self._highwater: dict[int, int] = {}
-        self._lock = asyncio.Lock()
-        self._saving = asyncio.Lock()
 
-    async def assign(self, partition: int) -> None:
-        """Take a partition over: restore its newest checkpoint, or begin with the oldest record there is."""
-        state = await self._store.load(partition)
-        if state is None:
-            engine = UsageEngine(self._config, partition, self._prices)
-        else:
-            engine = UsageEngine.restore(self._config, self._prices, state)
+    def _fresh(self, partition: int) -> UsageEngine:
+        return UsageEngine(self._config, partition, self._prices)
+
+    def _restored(self, deltas: Iterator[dict]) -> UsageEngine:
+        return UsageEngine.restore(self._config, self._prices, deltas)
+
+    def _taken(self, partition: int, engine: UsageEngine) -> None:
         engine.update_baselines(list(self._baselines.values()))
-        self._engines[partition] = engine
-        self._durable[partition] = engine.next_offset
         self._quiet_since_ms[partition] = self._clock_ms()
 
-    async def revoke(self, partition: int) -> None:
-        """Hand a partition over: everything published and checkpointed, then forgotten."""
-        if partition in self._engines:
-            await self.checkpoint([partition])
-            self.drop(partition)
-
-    def drop(self, partition: int) -> None:
-        """Forget a partition without a checkpoint: its next owner re-reads from the last one."""
-        self._engines.pop(partition, None)
-        self._durable.pop(partition, None)
+    def _leave(self, partition: int) -> None:
+        super()._leave(partition)
         self._highwater.pop(partition, None)
-
-    def resume_offset(self, partition: int) -> int | None:
-        """Where to read on: the state's offset, never the committed one."""
-        engine = self._engines.get(partition)
-        return engine.next_offset if engine else None
-
-    def durable_offset(self, partition: int) -> int | None:
-        return self._durable.get(partition)
 
     async def handle(self, batch: PartitionBatch) -> None:
         """Count one batch and send what it led to."""
@@ -118,6 +92,7 @@ class UsageAgent:
                 batch.payload, batch.value_start[first:], batch.value_end[first:], batch.offset[first:]
             )
             out = engine.apply(columns, batch.next_offset, now_ms)
+            self._next[partition] = engine.next_offset
             seconds = time.perf_counter() - started
             self._quiet_since_ms[partition] = now_ms
             for row in np.flatnonzero(columns.status != OK).tolist():
@@ -133,22 +108,7 @@ class UsageAgent:
         """Publish the partials of every partition that changed or has been quiet for a second."""
         async with self._lock:
             for partition in list(self._engines):
-                await self._flush(partition)
-
-    async def checkpoint(self, partitions: list[int] | None = None) -> None:
-        """Make state and offset durable together; moves ``durable_offset`` once the broker has it all."""
-        for partition in list(self._engines) if partitions is None else partitions:
-            async with self._saving:
-                async with self._lock:
-                    engine = self._engines.get(partition)
-                    if engine is None or engine.next_offset == self._durable[partition]:
-                        continue
-                    await self._flush(partition)
-                    next_offset, state = engine.next_offset, engine.snapshot()
-                    await self._producer.flush()
-                await self._store.save(partition, next_offset, state)
-                self._durable[partition] = next_offset
-                self._metrics.checkpoint_made("usage")
+                await self._publish(partition)
 
     def take_baselines(self, records: list[dict]) -> None:
         """Merged peer baselines from rollup, for all partitions here and those still to come."""
@@ -179,7 +139,7 @@ class UsageAgent:
             if partition in self._highwater
         }
 
-    async def _flush(self, partition: int) -> None:
+    async def _publish(self, partition: int) -> None:
         now_ms = self._clock_ms()
         engine = self._engines[partition]
         await self._send(engine.advance(now_ms))

@@ -1,159 +1,210 @@
-"""Checkpoints of a partition's state in a compacted changelog topic.
+"""Checkpoints of a partition's state in a compacted changelog topic: written in the background, restored by its owner.
 
-A checkpoint is the whole state at one ``next_offset``, cut into blocks, then a marker that names the blocks, their
-CRC and the epoch. Two slots alternate, so the blocks of the last whole checkpoint are never overwritten by the one
-being written: whatever a crash leaves behind, the newest marker still points at whole blocks.
+Guarantee: when ``save`` returns, the broker has the checkpoint whole, and from then on ``load`` finds this one or a
+later one, whatever crashes. How that is so is in streams.state.chain. Needs neither transactions nor an idempotent
+producer. One state topic partition per input partition.
 
-Each new owner of a partition takes the next epoch, claims it in the topic before anything else, and writes under
-keys of its own. So a former owner that still writes can only add to its own epoch, which readers pass over once a
-newer one has a marker. The newer owner deletes the older epochs' keys after its first checkpoint.
-
-Keys: ``PARTITION/EPOCH/claim``, ``PARTITION/EPOCH/SLOT/BLOCK`` and ``PARTITION/EPOCH/marker``. One state topic
-partition per input partition. What else lies in the topic is named in the log and passed over.
-Cost: the whole state per checkpoint; restore reads what compaction has left of one topic partition.
-Needs neither transactions nor an idempotent producer. Called by streams.agents.
+Cost of a checkpoint: the rows changed since the last and a sixteenth of all; encoding and compressing them runs in a
+thread. The topic holds SLOTS checkpoints and what compaction has not reached yet. Called by streams.agents and
+streams.state.admin.
 """
 
-import json
+import asyncio
+import secrets
 import time
 import zlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import structlog
 
-from streams.follow import read_all
+from models.rolling import EVERYTHING, SLICES
+from streams.follow import read
 from streams.state import codec, faults
+from streams.state.chain import (
+    SLOTS,
+    Marker,
+    Run,
+    Scan,
+    block_key,
+    blocks_in,
+    claim_key,
+    newest_run,
+    records_of,
+)
 
 log = structlog.get_logger()
 
-CLAIM, MARKER = "claim", "marker"
-BLOCK_BYTES = 512 * 1024
-"""Below every broker's default message limit of 1 MiB."""
+PROGRESS_SECONDS = 1.0
+FETCH_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
-class _Scan:
-    """What is left of one topic partition."""
+class _Chain:
+    """Where the checkpoints of one partition have got to."""
 
-    blocks: dict[tuple[int, int, int], bytes] = field(default_factory=dict)
-    markers: dict[int, dict] = field(default_factory=dict)
-    keys: set[bytes] = field(default_factory=set)
-    top_epoch: int = 0
+    epoch: str
+    seq: int = 0
+    """Of the next one."""
+    previous: str | None = None
+    """Epoch of ``seq - 1`` if the next one may build on it."""
+    own: int = 0
+    """Checkpoints of this epoch in a row."""
+    blocks: dict[int, int] = field(default_factory=dict)
+    """How many there are under each slot of this epoch."""
+    stale: set[bytes] = field(default_factory=set)
+    """Keys of older epochs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One checkpoint in the making."""
+
+    partition: int
+    slice_number: int
+    """For the engine's ``take_delta``."""
+    epoch: str
+    seq: int
+    previous: str | None
 
 
 class StateStore:
     """Reads and writes the checkpoints of one kind of state (``usage-state``, ``rollup-state``)."""
 
-    def __init__(self, topic: str, producer, client_settings: dict):
+    def __init__(self, topic: str, producer, client_settings: dict, *, state_version: int):
         self.topic = topic
         self._producer = producer
         self._client_settings = client_settings
-        self._epochs: dict[int, int] = {}
-        self._slots: dict[int, int] = {}
-        self._stale: dict[int, set[bytes]] = {}
+        self._state_version = state_version
+        self._chains: dict[int, _Chain] = {}
 
-    async def load(self, partition: int) -> dict | None:
-        """The newest whole checkpoint, or None; takes the next epoch for this owner.
+    async def load(self, partition: int, on_bytes: Callable[[int], None] = lambda _: None) -> Run | None:
+        """The newest whole state, or None; takes the next epoch for this owner.
 
-        Raises StateError for a state written in another format.
+        Calls ``on_bytes`` with how many more have been read. Raises StateError for another version's state.
         """
         started = time.monotonic()
-        scan = await self._read(partition)
-        epoch = scan.top_epoch + 1
-        # An owner without input saves nothing for hours; without a claim its successor would take the same epoch.
-        await self._producer.send(self.topic, f"{partition}/{epoch}/{CLAIM}".encode(), b"{}", partition=partition)
+        scan = await read_scan(self._client_settings, self.topic, partition, on_bytes)
+        run, passed_over = await asyncio.to_thread(newest_run, scan)
+        for marker in passed_over:
+            log.warning("checkpoint_torn", topic=self.topic, partition=partition, epoch=marker.epoch, seq=marker.seq)
+        if run is not None and run.newest.state_version != self._state_version:
+            raise scan.refuse(f"version {run.newest.state_version}", self._state_version)
+        chain = _Chain(f"{scan.top_epoch + 1}-{secrets.token_hex(4)}", stale=set(scan.values))
+        # An owner without input saves nothing for hours; without a claim its successor would take as high an epoch.
+        await self._send(partition, claim_key(partition, chain.epoch), b"{}")
         await self._producer.flush()
-        self._epochs[partition] = epoch
-        self._slots[partition] = 0
-        self._stale[partition] = scan.keys
-        for epoch in sorted(scan.markers, reverse=True):
-            raw = _assemble(scan, epoch)
-            if raw is None:
-                log.warning("checkpoint_torn", topic=self.topic, partition=partition, epoch=epoch)
-                continue
-            state = codec.decode(raw)
-            log.info(
-                "state_restored",
-                topic=self.topic,
-                partition=partition,
-                epoch=epoch,
-                next_offset=scan.markers[epoch]["next_offset"],
-                bytes=len(raw),
-                seconds=round(time.monotonic() - started, 3),
-            )
-            return state
-        return None
+        self._chains[partition] = chain
+        if run is None:
+            return None
+        newest = run.newest
+        chain.seq, chain.previous = newest.seq + 1, newest.epoch
+        log.info(
+            "state_read",
+            topic=self.topic,
+            partition=partition,
+            epoch=newest.epoch,
+            seq=newest.seq,
+            next_offset=newest.next_offset,
+            rows=newest.rows,
+            bytes=run.size_bytes,
+            bytes_read=scan.read_bytes,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return run
 
-    async def save(self, partition: int, next_offset: int, state: dict) -> int:
-        """Write a checkpoint and wait until the broker has it all; returns its size in bytes.
+    def forget(self, partition: int) -> None:
+        """The partition has gone: its next ``load`` takes a new epoch."""
+        self._chains.pop(partition, None)
 
+    def begin(self, partition: int) -> Ticket:
+        """Start a checkpoint: take the engine's delta of ``slice_number`` next. One at a time per partition.
+
+        A checkpoint that was begun and not saved is lost, and the delta with it: the next one holds everything.
+        """
+        chain = self._chains[partition]
+        slice_number = EVERYTHING if chain.previous is None else chain.seq % SLICES
+        ticket = Ticket(partition, slice_number, chain.epoch, chain.seq, chain.previous)
+        chain.seq, chain.previous = chain.seq + 1, None
+        return ticket
+
+    async def save(self, ticket: Ticket, next_offset: int, rows: int, delta: dict) -> int:
+        """Write what was taken and wait until the broker has it all; returns its size in bytes.
+
+        First waits for everything that was sent before: a checkpoint never covers outputs that are not stored.
         Raises what the producer raises: then the last whole checkpoint still stands.
         """
-        epoch = self._epochs[partition]
-        slot = self._slots[partition]
         faults.point("taken")
-        raw = codec.encode(state)
-        blocks = [raw[at : at + BLOCK_BYTES] for at in range(0, len(raw), BLOCK_BYTES)]
-        for number, block in enumerate(blocks):
-            await self._producer.send(
-                self.topic, f"{partition}/{epoch}/{slot}/{number}".encode(), block, partition=partition
-            )
+        raw, crc = await asyncio.to_thread(_encode, delta)
+        await self._producer.flush()
+        marker = Marker(
+            epoch=ticket.epoch,
+            seq=ticket.seq,
+            previous=ticket.previous,
+            next_offset=next_offset,
+            state_version=self._state_version,
+            rows=rows,
+            size_bytes=len(raw),
+            blocks=blocks_in(len(raw)),
+            crc=crc,
+            written_ms=time.time_ns() // 1_000_000,
+        )
+        *blocks, last = records_of(ticket.partition, marker, raw)
+        for key, value in blocks:
+            await self._send(ticket.partition, key, value)
             faults.point("block")
         await self._producer.flush()
         faults.point("blocks")
-        marker = {"next_offset": next_offset, "slot": slot, "blocks": len(blocks), "crc": zlib.crc32(raw)}
-        await self._producer.send(
-            self.topic, f"{partition}/{epoch}/{MARKER}".encode(), json.dumps(marker).encode(), partition=partition
-        )
+        await self._send(ticket.partition, *last)
         faults.point("marker")
         await self._producer.flush()
         faults.point("done")
-        self._slots[partition] = 1 - slot
-        for key in self._stale.pop(partition, ()):
-            await self._producer.send(self.topic, key, None, partition=partition)
+        await self._saved(ticket, marker)
         return len(raw)
 
-    async def _read(self, partition: int) -> _Scan:
-        scan = _Scan()
-        for record in await read_all(self._client_settings, self.topic, [partition]):
-            try:
-                _take(scan, record.key, record.value)
-            except (ValueError, AttributeError, KeyError, TypeError) as error:
-                log.warning(
-                    "state_record_unreadable",
-                    topic=self.topic,
-                    partition=partition,
-                    offset=record.offset,
-                    error=repr(error),
-                )
-        return scan
+    async def _saved(self, ticket: Ticket, marker: Marker) -> None:
+        """The next one may build on this one; delete what nobody needs any more."""
+        chain = self._chains.get(ticket.partition)
+        if chain is None or chain.epoch != ticket.epoch:
+            return
+        if chain.seq == ticket.seq + 1:
+            chain.previous = ticket.epoch
+        for block in range(marker.blocks, chain.blocks.get(marker.slot, 0)):
+            await self._send(ticket.partition, block_key(ticket.partition, marker.epoch, marker.slot, block), None)
+        chain.blocks[marker.slot] = marker.blocks
+        chain.own = 1 if ticket.previous != ticket.epoch else chain.own + 1
+        # Not at SLICES already: a former owner would take away what its successor still builds on.
+        if chain.own >= SLOTS:
+            stale, chain.stale = chain.stale, set()
+            for key in stale:
+                await self._send(ticket.partition, key, None)
+
+    async def _send(self, partition: int, key: bytes, value: bytes | None) -> None:
+        await self._producer.send(self.topic, key, value, partition=partition)
 
 
-def _take(scan: _Scan, key: bytes, value: bytes | None) -> None:
-    """Add a record to what is known; raises if it is none that ``save`` wrote."""
-    _, epoch_text, *rest = key.decode().split("/")
-    epoch = int(epoch_text)
-    if rest == [MARKER]:
-        if value is None:
-            scan.markers.pop(epoch, None)
-        else:
-            marker = json.loads(value)
-            scan.markers[epoch] = {name: int(marker[name]) for name in ("next_offset", "slot", "blocks", "crc")}
-    elif rest != [CLAIM]:
-        slot, number = map(int, rest)
-        if value is None:
-            scan.blocks.pop((epoch, slot, number), None)
-        else:
-            scan.blocks[(epoch, slot, number)] = value
-    scan.top_epoch = max(scan.top_epoch, epoch)
-    (scan.keys.discard if value is None else scan.keys.add)(key)
+def _encode(delta: dict) -> tuple[bytes, int]:
+    raw = codec.encode(delta)
+    return raw, zlib.crc32(raw)
 
 
-def _assemble(scan: _Scan, epoch: int) -> bytes | None:
-    """The bytes that the epoch's marker names, or None if they are not all there as they were written."""
-    marker = scan.markers[epoch]
-    blocks = [scan.blocks.get((epoch, marker["slot"], number)) for number in range(marker["blocks"])]
-    if any(block is None for block in blocks):
-        return None
-    raw = b"".join(blocks)
-    return raw if zlib.crc32(raw) == marker["crc"] else None
+async def read_scan(
+    client_settings: dict, topic: str, partition: int, on_bytes: Callable[[int], None] = lambda _: None
+) -> Scan:
+    """Everything that is left of one partition of a state topic."""
+    scan = Scan(topic, partition)
+    reported, report_at = 0, time.monotonic() + PROGRESS_SECONDS
+    records: AsyncIterator = read(client_settings, topic, [partition], fetch_bytes=FETCH_BYTES)
+    async for record in records:
+        try:
+            scan.take(record.key, record.value)
+        except ValueError as error:
+            log.warning(
+                "state_record_unreadable", topic=topic, partition=partition, offset=record.offset, error=str(error)
+            )
+        if time.monotonic() >= report_at:
+            log.info("state_reading", topic=topic, partition=partition, bytes=scan.read_bytes)
+            on_bytes(scan.read_bytes - reported)
+            reported, report_at = scan.read_bytes, time.monotonic() + PROGRESS_SECONDS
+    on_bytes(scan.read_bytes - reported)
+    return scan

@@ -24,6 +24,8 @@ MAX_SEEN_ALERTS = 10_000
 OTHER = "other"
 _DIRECTIONS = (("input", INPUT), ("cache_read", CACHE_READ), ("cache_write", CACHE_WRITE), ("output", OUTPUT))
 _ALERT_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
+_PAUSE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_RESTORE_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _APPLY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -91,6 +93,27 @@ class Metrics:
         )
         self._live_sessions = Gauge("tenfold_live_sessions", "Sessions held in memory.", registry=registry)
         self._checkpoints = Counter("tenfold_checkpoints", "Checkpoints made durable.", ("agent",), registry=registry)
+        self._checkpoint_bytes = Counter(
+            "tenfold_checkpoint_bytes", "Size of the checkpoints.", ("agent",), registry=registry
+        )
+        self._checkpoint_pause = Histogram(
+            "tenfold_checkpoint_pause_seconds",
+            "Time that the stream waited while changed rows were copied.",
+            ("agent",),
+            buckets=_PAUSE_SECONDS,
+            registry=registry,
+        )
+        self._state_read = Counter(
+            "tenfold_restore_read_bytes", "State read when partitions came.", ("agent",), registry=registry
+        )
+        self._restored_rows = Counter("tenfold_restored_rows", "Rows of state restored.", ("agent",), registry=registry)
+        self._restore = Histogram(
+            "tenfold_restore_seconds",
+            "Time to restore a partition.",
+            ("agent",),
+            buckets=_RESTORE_SECONDS,
+            registry=registry,
+        )
         self._notifications = Counter(
             "tenfold_notifications", "Findings delivered or refused.", ("receiver", "result"), registry=registry
         )
@@ -174,8 +197,20 @@ class Metrics:
     def set_live_sessions(self, count: int) -> None:
         self._live_sessions.set(count)
 
-    def checkpoint_made(self, agent: str) -> None:
+    def checkpoint_made(self, agent: str, size_bytes: int, pause_seconds: float) -> None:
+        """A checkpoint is durable."""
         self._checkpoints.labels(agent).inc()
+        self._checkpoint_bytes.labels(agent).inc(size_bytes)
+        self._checkpoint_pause.labels(agent).observe(pause_seconds)
+
+    def state_read(self, agent: str, size_bytes: int) -> None:
+        """So much more of a partition's state has come in."""
+        self._state_read.labels(agent).inc(size_bytes)
+
+    def state_restored(self, agent: str, rows: int, seconds: float) -> None:
+        """A partition's state is whole."""
+        self._restored_rows.labels(agent).inc(rows)
+        self._restore.labels(agent).observe(seconds)
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.baselines import BINS, LOWEST_COST_NANO_USD, TEAM_AGENT, Baselines, bin_of, groups_fed, quantile
 from models.config import DAY_MS, USD, SessionOutlierConfig
+from models.rolling import EVERYTHING
 
 DAY = 20_000
 
@@ -145,11 +146,18 @@ def test_restored_baselines_judge_the_same():
     baselines = Baselines(SessionOutlierConfig())
     group = baselines.register("t", "a", "m")
     observe(baselines, group, [USD, 2 * USD, 3 * USD] * 20)
-    baselines.merge(baselines.take_dirty())
+    merged = baselines.take_dirty()
+    baselines.merge(merged)
     observe(baselines, group, [USD])
-    restored = Baselines.restore(baselines.config, baselines.snapshot())
+    restored = Baselines(baselines.config)
+    restored.load_delta(baselines.take_delta(EVERYTHING))
+    restored.rebuild()
     number = restored.register("t", "a", "m")
+    restored.merge(merged)
     assert restored.page[number] == baselines.page[group]
+    assert restored.take_dirty() == baselines.take_dirty()
+    observe(restored, number, [USD])
+    observe(baselines, group, [USD])
     assert restored.take_dirty() == baselines.take_dirty()
 
 
@@ -158,6 +166,6 @@ def test_days_without_weight_are_forgotten():
     observe(baselines, baselines.register("t", "a", "m"), [USD])
     baselines.take_dirty()
     baselines.expire((DAY + 3) * DAY_MS)
-    assert baselines.snapshot()["own"]
+    assert any(slot is not None for slot in baselines.take_delta(EVERYTHING)["slots"])
     baselines.expire((DAY + 8) * DAY_MS)
-    assert baselines.snapshot()["own"] == []
+    assert all(slot is None for slot in baselines.take_delta(EVERYTHING)["slots"])

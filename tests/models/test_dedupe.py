@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.dedupe import DedupeSet
+from models.rolling import EVERYTHING
 
 
 class Twin:
@@ -47,7 +48,9 @@ def test_restored_set_goes_on_as_if_never_stopped(before, after, limit):
     dedupe = DedupeSet(limit)
     for part in before:
         mark(dedupe, part)
-    restored = DedupeSet.restore(limit, dedupe.snapshot())
+    restored = DedupeSet(limit)
+    restored.load_delta(dedupe.take_delta(EVERYTHING))
+    restored.rebuild()
     for part in after:
         assert mark(restored, part) == mark(dedupe, part)
 

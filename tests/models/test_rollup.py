@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models.baselines import BINS
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig, SpendRateConfig, WindowConfig
 from models.counters import COUNTERS
+from models.rolling import EVERYTHING, SLICES
 from models.rollup import RollupEngine
 from models.scopes import Scope
 from schemas.codec import decode, encode
@@ -516,13 +517,14 @@ steps = st.lists(
 
 
 def play(steps, restart_at=frozenset()):
-    """All outputs of a run; the engine is replaced by a restored one before the steps in ``restart_at``."""
+    """All outputs of a run; the engine is replaced by one restored from the last deltas before ``restart_at``."""
     engine, sources, clock, outputs = RollupEngine(CONFIG), (Source(0), Source(1)), T0, []
+    deltas = []
     for number, step in enumerate(steps):
+        if restart_at:
+            deltas.append(as_stored(engine.take_delta(len(deltas) % SLICES if deltas else EVERYTHING)))
         if number in restart_at:
-            state = as_stored(engine.state())
-            engine = RollupEngine(CONFIG)
-            engine.load(state)
+            engine = RollupEngine.restore(CONFIG, deltas[-SLICES:])
         if step[0] == "spend":
             _, source, name, model, minute, cost = step
             sources[source].spend(name, model, clock + minute * MINUTE_MS, cost)
@@ -561,6 +563,6 @@ def test_restoring_in_the_middle_of_an_incident_and_a_burn():
 
 
 def test_another_state_version_is_refused_not_misread():
-    state = RollupEngine(CONFIG).state()
+    delta = RollupEngine(CONFIG).take_delta(EVERYTHING)
     with pytest.raises(ValueError, match="version 99"):
-        RollupEngine(CONFIG).load({**state, "version": 99})
+        RollupEngine.restore(CONFIG, [{**delta, "version": 99}])

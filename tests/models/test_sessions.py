@@ -11,6 +11,7 @@ from loadtest.builders import columns_of
 from models.combos import Combos
 from models.config import SessionConfig
 from models.counters import COST, COUNTERS, EVENTS, event_counters
+from models.rolling import EVERYTHING, SLICES
 from models.sessions import NEVER, EndedRuns, Sessions
 
 START = 1_795_460_400_000
@@ -122,6 +123,14 @@ class Subject:
         )  # fmt: skip
 
 
+def restored(config: SessionConfig, deltas: list[dict]) -> Sessions:
+    sessions = Sessions(config)
+    for delta in deltas:
+        sessions.load_delta(delta)
+    sessions.rebuild()
+    return sessions
+
+
 def facts(runs: list[Run]) -> list[tuple]:
     return sorted(
         (run.session_id, run.names, run.start, run.first, run.last, run.cost, run.events, run.level, run.revision)
@@ -134,7 +143,7 @@ def facts(runs: list[Run]) -> list[tuple]:
 def test_equals_plain_python(batch, cuts, warn, more, restore):
     twin, subject = Twin(warn, warn + more), Subject(warn, warn + more)
     edges = sorted({0, *[min(cut, len(batch)) for cut in cuts], len(batch)})
-    newest = START
+    newest, deltas = START, []
     for low, high in pairwise(edges):
         part = batch[low:high]
         for event in part:
@@ -149,7 +158,8 @@ def test_equals_plain_python(batch, cuts, warn, more, restore):
         assert subject.facts(subject.sessions.end_idle(watermark)) == facts(twin.end_idle(watermark))
         assert len(subject.sessions) == len(twin.live)
         if restore:
-            subject.sessions = Sessions.restore(subject.sessions.config, subject.sessions.snapshot())
+            deltas.append(subject.sessions.take_delta(len(deltas) % SLICES if deltas else EVERYTHING))
+            subject.sessions = restored(subject.sessions.config, deltas)
     assert subject.facts(subject.sessions.end_idle(NEVER)) == facts(list(twin.live.values()))
     assert len(subject.sessions) == 0
 

@@ -10,6 +10,7 @@ from loadtest.builders import columns_of
 from models.combos import Combos
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, WindowConfig
 from models.counters import COUNTERS, event_counters
+from models.rolling import EVERYTHING
 from models.scopes import SCOPE_KINDS, Scope
 from models.windows import NO_WATERMARK, Panes, Watermark
 
@@ -76,7 +77,7 @@ def test_panes_hold_what_plain_sums_hold_however_the_batch_is_cut(batch, cut):
     first = contents(panes, combos, panes.take_dirty())
     add(panes, combos, batch[cut:])
     assert first == expected(batch[:cut])
-    everything = contents(panes, combos, np.arange(len(panes)))
+    everything = contents(panes, combos, panes.live())
     assert everything == expected(batch)
     changed = {key for key in expected(batch[cut:])}
     assert contents(panes, combos, panes.take_dirty()) == {key: everything[key] for key in changed}
@@ -88,8 +89,11 @@ def test_panes_hold_what_plain_sums_hold_however_the_batch_is_cut(batch, cut):
 def test_restored_panes_go_on_as_if_never_stopped(before, after):
     panes, combos = Panes(WindowConfig()), Combos()
     add(panes, combos, before)
-    restored = Panes.restore(panes.config, panes.snapshot())
-    again = Combos.restore(combos.snapshot(), lambda team, agent, model: 0)
+    restored, again = Panes(panes.config), Combos()
+    restored.load_delta(panes.take_delta(EVERYTHING))
+    restored.rebuild()
+    again.load_delta(combos.take_delta(EVERYTHING))
+    again.rebuild(lambda team, agent, model: 0)
     add(panes, combos, after)
     add(restored, again, after)
     assert contents(restored, again, restored.take_dirty()) == contents(panes, combos, panes.take_dirty())
@@ -103,7 +107,7 @@ def test_old_panes_go_and_the_rest_stay():
     assert panes.expire(watermark) == 0, "unpublished panes must stay"
     panes.take_dirty()
     assert panes.expire(watermark) > 0
-    left = contents(panes, combos, np.arange(len(panes)))
+    left = contents(panes, combos, panes.live())
     assert min(start for _, start, size in left if size == MINUTE_MS) + MINUTE_MS + HOUR_MS > watermark
     assert min(start for _, start, size in left if size == HOUR_MS) + HOUR_MS + 2 * DAY_MS > watermark
     late = {**batch[30], "event_time": START + 30 * HOUR_MS}

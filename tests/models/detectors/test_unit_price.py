@@ -1,5 +1,7 @@
 """Charged cost against the price table."""
 
+import json
+
 import numpy as np
 
 from loadtest.builders import columns_of
@@ -63,6 +65,7 @@ def test_rows_that_are_not_kept_are_not_judged():
 def test_restored_detector_goes_on():
     detector = UnitPrice(UnitPriceConfig())
     check(detector, [call(i, 50 * USD) for i in range(3)], [USD] * 3)
-    restored = UnitPrice.restore(detector.config, detector.snapshot())
+    restored = UnitPrice(detector.config)
+    restored.load_delta(json.loads(json.dumps(detector.take_delta())))
     more = [call(i, 50 * USD) for i in range(3, 12)]
     assert check(restored, more, [USD] * 9) == check(detector, more, [USD] * 9)

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from models.config import EngineConfig
+from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
 from schemas.codec import decode, encode
 from schemas.decode import Decoder
@@ -43,23 +45,35 @@ class FakeProducer:
 
 
 class FakeStore:
-    """Keeps the newest checkpoint; fails a test that writes two of a partition at a time."""
+    """Keeps checkpoints in memory; fails a test that writes two of a partition at a time."""
 
     def __init__(self):
         self.saved: dict[int, tuple[int, dict]] = {}
         self.saving: Counter = Counter()
+        self.loads = 0
         self.may_end = asyncio.Event()
         self.may_end.set()
 
-    async def load(self, partition):
-        return self.saved[partition][1] if partition in self.saved else None
+    async def load(self, partition, on_bytes):
+        self.loads += 1
+        on_bytes(1)
+        if partition not in self.saved:
+            return None
+        next_offset, delta = self.saved[partition]
+        newest = SimpleNamespace(next_offset=next_offset, written_ms=NOW_MS)
+        return SimpleNamespace(newest=newest, deltas=lambda: iter([delta]))
 
-    async def save(self, partition, next_offset, state):
-        self.saving[partition] += 1
-        assert self.saving[partition] == 1, "two checkpoints would write to one slot"
+    def begin(self, partition):
+        return SimpleNamespace(partition=partition, slice_number=EVERYTHING)
+
+    def forget(self, partition): ...
+
+    async def save(self, ticket, next_offset, rows, delta):
+        self.saving[ticket.partition] += 1
+        assert self.saving[ticket.partition] == 1, "two checkpoints would write to one slot"
         await self.may_end.wait()
-        self.saved[partition] = (next_offset, state)
-        self.saving[partition] -= 1
+        self.saved[ticket.partition] = (next_offset, delta)
+        self.saving[ticket.partition] -= 1
         return 0
 
 
@@ -190,6 +204,34 @@ async def test_records_below_the_restored_offset_are_not_counted_again(bench):
     await bench.usage.handle(batch_of([event(i) for i in range(3, 8)], first=3))
     await bench.usage.flush()
     assert merged(bench.producer.of(TOPICS.partials, "partials")) == {"a": 8 * 2_500_000}
+
+
+@pytest.mark.parametrize(
+    ("back_in", "loads"), [(8, 1), (9, 2), (None, 2)], ids=["next generation", "one was missed", "unknown"]
+)
+async def test_a_partition_that_comes_back_at_once_is_not_read_again(bench, back_in, loads):
+    await bench.usage.assign(0, 7)
+    await bench.usage.handle(batch_of([event(i) for i in range(5)]))
+    await bench.usage.revoke(0, 7)
+    assert bench.store.saved[0][0] == 5, "checkpointed all the same: it may go elsewhere"
+    assert bench.usage.resume_offset(0) is bench.usage.durable_offset(0) is None
+    bench.usage.take_baselines([])
+    await bench.usage.assign(0, back_in)
+    bench.usage.forget_parked()
+    assert bench.store.loads == loads
+    assert bench.usage.resume_offset(0) == bench.usage.durable_offset(0) == 5
+    await bench.usage.handle(batch_of([event(i) for i in range(3, 8)], first=3))
+    await bench.usage.flush()
+    assert merged(bench.producer.of(TOPICS.partials, "partials")) == {"a": 8 * 2_500_000}
+
+
+async def test_a_partition_that_went_elsewhere_is_read_when_it_comes_back(bench):
+    await bench.usage.assign(0, 7)
+    await bench.usage.handle(batch_of([event(1)]))
+    await bench.usage.revoke(0, 7)
+    bench.usage.forget_parked()
+    await bench.usage.assign(0, 8)
+    assert bench.store.loads == 2
 
 
 async def test_a_rebalance_waits_for_a_checkpoint_that_is_being_written(bench):

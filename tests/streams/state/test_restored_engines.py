@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from models.config import BudgetConfig, EngineConfig, SessionConfig, SessionOutlierConfig, SpendRateConfig, WindowConfig
 from models.engine import UsageEngine
 from models.pricing import PriceTable
+from models.rolling import EVERYTHING, SLICES
 from models.rollup import RollupEngine
 from schemas.codec import encode
 from schemas.decode import Decoder
@@ -75,14 +76,24 @@ class Usage:
         return (payload, starts, ends, np.arange(first, self.offset, dtype=np.int64)), self.offset
 
 
-def restored(engine: UsageEngine) -> UsageEngine:
-    return UsageEngine.restore(CONFIG, PriceTable(CONFIG.prices), codec.decode(codec.encode(engine.snapshot())))
+class Stopped:
+    """An engine that is stopped and restored: what its deltas were, as bytes."""
+
+    def __init__(self, engine, restore):
+        self.engine, self._restore, self._deltas = engine, restore, []
+
+    def stop(self) -> None:
+        slice_number = len(self._deltas) % SLICES if self._deltas else EVERYTHING
+        self._deltas.append(codec.encode(self.engine.take_delta(slice_number)))
+        self.engine = self._restore(codec.decode(raw) for raw in self._deltas[-SLICES:])
 
 
-def restored_rollup(engine: RollupEngine) -> RollupEngine:
-    other = RollupEngine(CONFIG)
-    other.load(codec.decode(codec.encode(engine.state())))
-    return other
+def restored_usage(deltas) -> UsageEngine:
+    return UsageEngine.restore(CONFIG, PriceTable(CONFIG.prices), deltas)
+
+
+def restored_rollup(deltas) -> RollupEngine:
+    return RollupEngine.restore(CONFIG, deltas)
 
 
 def outputs(out) -> tuple:
@@ -107,30 +118,39 @@ def merged(out) -> tuple:
 @given(st.integers(0, 2**32 - 1))
 def test_restored_engines_go_on_identically(seed):
     usage, rng = Usage(seed), random.Random(~seed)
-    steady, stopped = (UsageEngine(CONFIG, 0, PriceTable()) for _ in range(2))
-    steady_rollup, stopped_rollup = RollupEngine(CONFIG), RollupEngine(CONFIG)
-    for _ in range(25):
-        arguments, next_offset = usage.batch()
-        results = [engine.apply(DECODER.decode(*arguments), next_offset, usage.now_ms) for engine in (steady, stopped)]
-        assert outputs(results[0]) == outputs(results[1])
+    steady, steady_rollup = UsageEngine(CONFIG, 0, PriceTable()), RollupEngine(CONFIG)
+    stopped = Stopped(UsageEngine(CONFIG, 0, PriceTable()), restored_usage)
+    stopped_rollup = Stopped(RollupEngine(CONFIG), restored_rollup)
+    baselines: list[dict] = []
+
+    def stop() -> None:
         if rng.random() < 0.3:
-            stopped = restored(stopped)
-        assert outputs(steady.advance(usage.now_ms)) == outputs(stopped.advance(usage.now_ms))
+            stopped.stop()
+            stopped.engine.update_baselines(baselines)
+
+    for _ in range(40):
+        arguments, next_offset = usage.batch()
+        results = [
+            engine.apply(DECODER.decode(*arguments), next_offset, usage.now_ms) for engine in (steady, stopped.engine)
+        ]
+        assert outputs(results[0]) == outputs(results[1])
+        stop()
+        assert outputs(steady.advance(usage.now_ms)) == outputs(stopped.engine.advance(usage.now_ms))
         if rng.random() < 0.5:
             flushed = steady.flush()
-            assert partials(flushed) == partials(stopped.flush())
-            for engine in (steady_rollup, stopped_rollup):
+            assert partials(flushed) == partials(stopped.engine.flush())
+            for engine in (steady_rollup, stopped_rollup.engine):
                 engine.apply(flushed, usage.now_ms)
-            if rng.random() < 0.3:
-                stopped_rollup = restored_rollup(stopped_rollup)
+            if rng.random() < 0.5:
+                stopped_rollup.stop()
             out = steady_rollup.advance(usage.now_ms)
-            assert merged(out) == merged(stopped_rollup.advance(usage.now_ms))
-            for engine in (steady, stopped):
+            assert merged(out) == merged(stopped_rollup.engine.advance(usage.now_ms))
+            baselines += out.baselines
+            for engine in (steady, stopped.engine):
                 engine.update_baselines(out.baselines)
-        if rng.random() < 0.3:
-            stopped = restored(stopped)
-    assert outputs(steady.finish(usage.now_ms)) == outputs(stopped.finish(usage.now_ms))
-    assert merged(steady_rollup.finish(usage.now_ms)) == merged(stopped_rollup.finish(usage.now_ms))
+        stop()
+    assert outputs(steady.finish(usage.now_ms)) == outputs(stopped.engine.finish(usage.now_ms))
+    assert merged(steady_rollup.finish(usage.now_ms)) == merged(stopped_rollup.engine.finish(usage.now_ms))
 
 
 def test_the_random_usage_raises_what_the_property_is_about():
@@ -154,10 +174,10 @@ def test_the_random_usage_raises_what_the_property_is_about():
     assert min(sessions, duplicates, late, rejected) > 50, (sessions, duplicates, late, rejected)
 
 
-def test_a_state_of_another_version_is_refused_with_what_to_do():
-    snapshot = UsageEngine(CONFIG, 3, PriceTable()).snapshot()
-    with pytest.raises(ValueError, match=r"partition 3 has version 99.*run the version that wrote it"):
-        UsageEngine.restore(CONFIG, PriceTable(), {**snapshot, "version": 99})
-    state = RollupEngine(CONFIG).state()
-    with pytest.raises(ValueError, match=r"version 99.*run the version that wrote it"):
-        RollupEngine(CONFIG).load({**state, "version": 99})
+def test_a_state_of_another_version_is_refused():
+    delta = UsageEngine(CONFIG, 3, PriceTable()).take_delta(EVERYTHING)
+    with pytest.raises(ValueError, match=r"partition 3 has version 99, this program reads"):
+        restored_usage([{**delta, "version": 99}])
+    delta = RollupEngine(CONFIG).take_delta(EVERYTHING)
+    with pytest.raises(ValueError, match=r"version 99, this program reads"):
+        restored_rollup([{**delta, "version": 99}])
