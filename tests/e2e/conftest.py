@@ -52,7 +52,7 @@ servers = ["{bootstrap}"]
 [transport]
 group = "{name}"
 # The embedded broker holds the first join back for half a session timeout.
-session_timeout = "10s"
+session_timeout = "{session_timeout}"
 heartbeat_interval = "1s"
 [topics]
 prefix = "{name}."
@@ -138,10 +138,13 @@ class Worker:
 class Deployment:
     """Topics, a group, its workers and what was produced for them."""
 
-    def __init__(self, bootstrap: str, folder: Path, *, more: str = "", level: str = "info"):
+    def __init__(
+        self, bootstrap: str, folder: Path, *, more: str = "", level: str = "info", session_timeout: str = "10s"
+    ):
         self.name = f"e2e{uuid.uuid4().hex[:8]}"
         self.config = folder / "tenfold.toml"
-        self.config.write_text(CONFIG.format(bootstrap=bootstrap, name=self.name, more=more, level=level))
+        values = {"bootstrap": bootstrap, "name": self.name, "session_timeout": session_timeout, "level": level}
+        self.config.write_text(CONFIG.format(**values, more=more))
         self.settings = Settings.load(self.config)
         self.topics = self.settings.topic_names()
         self.client = self.settings.connection().client_options()
