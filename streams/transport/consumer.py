@@ -148,6 +148,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     async def _log_starts(self, tps: list[TP]) -> dict[TP, int]:
         return await self._ensure_consumer().beginning_offsets(tps) if tps else {}
 
+    async def log_ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Offset of the next record."""
+        return await self.call_thread(self._log_ends, list(tps))
+
+    async def _log_ends(self, tps: list[TP]) -> dict[TP, int]:
+        return await self._ensure_consumer().end_offsets(tps) if tps else {}
+
     def at_end(self, tp: TP, within_ms: int) -> bool:
         """Whether a broker said in the last ``within_ms`` that there is nothing after what was taken. Any thread."""
         subscription = getattr(self._consumer, "_subscription", None)
@@ -318,7 +325,10 @@ class BatchConsumer(driver.Consumer):
             self._on_partitions_revoked = hook
 
     async def perform_seek(self) -> None:
-        """Resume every assigned partition where its state says, else where the group committed."""
+        """Resume every assigned partition where its state says, else where the group committed, else at one end.
+
+        Every one is sought: aiokafka may have begun at an end by itself, and what it took from there is dropped.
+        """
         tps = sorted(TP(*tp) for tp in self.assignment())
         self._forget(list(self._inflight.keys() | self._done.keys()))
         committed = await self._thread.committed(tps)
@@ -328,8 +338,11 @@ class BatchConsumer(driver.Consumer):
             position = committed[tp] if stored is None else stored
             if position is not None:
                 positions[tp] = position
-        for tp, first in (await self._thread.log_starts(positions)).items():
-            if positions[tp] < first:
+        fresh = [tp for tp in tps if tp not in positions]
+        if self.app.transport_settings.auto_offset_reset == "latest":
+            positions.update(await self._thread.log_ends(fresh))
+        for tp, first in (await self._thread.log_starts(tps)).items():
+            if positions.setdefault(tp, first) < first:
                 self.app.events.error(
                     "input_lost",
                     topic=tp.topic,
@@ -341,6 +354,10 @@ class BatchConsumer(driver.Consumer):
                 positions[tp] = first
         await self._thread.seek_all(positions)
         self._position = dict(positions)
+        self.app.events.info(
+            "reading_resumed",
+            offsets={f"{tp.topic}[{tp.partition}]": offset for tp, offset in positions.items()},
+        )
         for tp in tps:
             # Zero counts as unset there: nothing can have been read before it.
             self._read_offset[tp] = positions.get(tp) or None

@@ -47,6 +47,9 @@ class FakeThread:
     async def log_starts(self, tps):
         return {tp: self.starts.get(tp, 0) for tp in tps}
 
+    async def log_ends(self, tps):
+        return {tp: 999 for tp in tps}
+
     async def seek_all(self, positions):
         self.seeks.append(dict(positions))
         self.epoch += 1
@@ -267,10 +270,15 @@ async def test_the_state_decides_where_to_resume_and_the_group_where_there_is_no
     assert group.thread.commits == [{USAGE: 100}]
 
 
-async def test_without_state_and_commit_the_reset_policy_decides(group):
+@pytest.mark.parametrize(("reset", "position"), [("earliest", 3), ("latest", 999)])
+async def test_without_state_and_commit_the_reset_policy_decides(reset, position):
+    group = Group(auto_offset_reset=reset)
+    group.thread.starts[USAGE] = group.thread.starts[OTHER] = 3
     await group.consumer.perform_seek()
-    assert group.thread.seeks == [{}]
-    assert [m.next_offset for m in await group.deliver(batch(500, 510))] == [510]
+    # Sought all the same: what aiokafka fetched by itself before is dropped.
+    assert group.thread.seeks == [{USAGE: position, OTHER: position}]
+    with pytest.raises(FatalError, match="goes on at offset"):
+        await group.deliver(batch(position + 5, position + 10))
 
 
 async def test_records_that_retention_deleted_are_logged_and_skipped(group):
@@ -279,7 +287,7 @@ async def test_records_that_retention_deleted_are_logged_and_skipped(group):
     with capture_logs() as logs:
         group.app.events = structlog.get_logger()
         await group.consumer.perform_seek()
-    assert group.thread.seeks == [{USAGE: 25}]
+    assert group.thread.seeks == [{USAGE: 25, OTHER: 0}]
     (line,) = [entry for entry in logs if entry["event"] == "input_lost"]
     assert (line["topic"], line["first_offset"], line["next_offset"]) == ("usage", 10, 25)
 
