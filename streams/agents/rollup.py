@@ -22,6 +22,10 @@ from streams.web.metrics import Metrics
 
 log = structlog.get_logger()
 
+REVISIONS_PER_EPOCH = 10**9
+"""A revision is 10**9 times the owner's epoch and a count: whatever a former owner published, or still does, is lower.
+Below 2**53 for nine million owners, so that every JSON reader has it exact."""
+
 
 class RollupAgent(StatefulAgent):
     """All partials partitions assigned to this worker."""
@@ -80,7 +84,7 @@ class RollupAgent(StatefulAgent):
                 await self._publish(partition)
 
     async def _publish(self, partition: int) -> None:
-        await self._send(self._engines[partition].advance(self._clock_ms()))
+        await self._send(partition, self._engines[partition].advance(self._clock_ms()))
 
     async def _reject(self, batch: PartitionBatch, row: int, error: Exception) -> None:
         """Something else writes to our topic: keep what it was, and go on."""
@@ -88,7 +92,11 @@ class RollupAgent(StatefulAgent):
         key, record = rejected_row(batch, row, "unreadable", repr(error))
         await self._producer.send(self._topics.rejected.name, key, record)
 
-    async def _send(self, out: RollupOutputs) -> None:
+    async def _send(self, partition: int, out: RollupOutputs) -> None:
+        # After a restart the engine counts on from its checkpoint, behind what its predecessor had published.
+        first_revision = self._store.epoch(partition) * REVISIONS_PER_EPOCH
+        for row in (*out.spend, *out.budgets, *out.baselines):
+            row["revision"] += first_revision
         topics, send = self._topics, self._producer.send
         self._metrics.findings_raised(out.findings)
         self._metrics.budgets_published(out.budgets)

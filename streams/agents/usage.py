@@ -112,11 +112,15 @@ class UsageAgent(StatefulAgent):
 
     def take_baselines(self, records: list[dict]) -> None:
         """Merged peer baselines from rollup, for all partitions here and those still to come."""
+        news = []
         for record in records:
             key = (record["level"], record["team"], record["agent"], record["model"])
-            self._baselines[key] = record
+            known = self._baselines.get(key)
+            if known is None or known["revision"] <= record["revision"]:
+                self._baselines[key] = record
+                news.append(record)
         for engine in self._engines.values():
-            engine.update_baselines(records)
+            engine.update_baselines(news)
 
     def describe(self) -> dict[int, dict]:
         """Per partition, for logs and the ready page."""

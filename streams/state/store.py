@@ -29,6 +29,7 @@ from streams.state.chain import (
     block_key,
     blocks_in,
     claim_key,
+    epoch_number,
     newest_run,
     records_of,
 )
@@ -116,6 +117,10 @@ class StateStore:
     def forget(self, partition: int) -> None:
         """The partition has gone: its next ``load`` takes a new epoch."""
         self._chains.pop(partition, None)
+
+    def epoch(self, partition: int) -> int:
+        """The number of this owner's epoch: higher than that of any owner before it."""
+        return epoch_number(self._chains[partition].epoch)
 
     def begin(self, partition: int) -> Ticket:
         """Start a checkpoint: take the engine's delta of ``slice_number`` next. One at a time per partition.

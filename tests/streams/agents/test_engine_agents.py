@@ -63,6 +63,9 @@ class FakeStore:
         newest = SimpleNamespace(next_offset=next_offset, written_ms=NOW_MS)
         return SimpleNamespace(newest=newest, deltas=lambda: iter([delta]))
 
+    def epoch(self, partition):
+        return self.loads
+
     def begin(self, partition):
         return SimpleNamespace(partition=partition, slice_number=EVERYTHING)
 
@@ -293,6 +296,44 @@ async def test_rollup_goes_on_from_its_checkpoint(bench):
         for r in sorted(spend, key=lambda row: row["revision"])
     }
     assert newest["team", "a", 60_000] == newest["team", "a", 3_600_000] == 4 * 2_500_000
+
+
+async def test_what_a_successor_publishes_has_a_higher_revision_than_anything_before(bench):
+    await bench.usage.assign(0)
+    await bench.rollup.assign(0)
+
+    async def publish(number):
+        await bench.usage.handle(batch_of([event(number)], first=number))
+        await bench.usage.flush()
+        values = [value for name, _, value in bench.producer.sent if name == TOPICS.partials.name]
+        first = bench.rollup.resume_offset(0)
+        await bench.rollup.handle(batch_of(values[first:], topic=TOPICS.partials.name, first=first))
+        await bench.rollup.publish()
+
+    for number in range(5):
+        await publish(number)
+    # It died without a checkpoint: its successor counts all of it again, in one step.
+    bench.rollup.drop(0)
+    await bench.rollup.assign(0)
+    await publish(5)
+    minutes = [row for row in bench.producer.of(TOPICS.spend, "window_spend") if row["window_ms"] == 60_000]
+    revisions = [row["revision"] for row in minutes if row["scope_kind"] == "team"]
+    assert len(revisions) > 2 and revisions == sorted(set(revisions))
+
+
+async def test_a_baseline_of_a_former_owner_is_passed_over(bench):
+    await bench.usage.assign(0)
+
+    def baseline(revision, sessions):
+        bins = [float(sessions), *[0.0] * 63]
+        names = {"level": 3, "team": "", "agent": "", "model": ""}
+        return {**names, "cost_bins": bins, "event_bins": bins, "revision": revision}
+
+    bench.usage.take_baselines([baseline(2_000_000_001, 30), baseline(1_000_000_009, 20)])
+    bench.usage.take_baselines([baseline(1_000_000_010, 25)])
+    await bench.usage.assign(1)
+    merged = [engine.baselines._merged[3, "", "", ""].cost_bins[0] for engine in bench.usage._engines.values()]
+    assert merged == [30.0, 30.0]
 
 
 class FakeNotifier:
