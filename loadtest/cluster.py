@@ -37,6 +37,8 @@ class Worker:
     starts: int = 0
     stopped: bool = False
     """Frozen by SIGSTOP."""
+    cuts: list[float] = field(default_factory=list)
+    """Monotonic times at which it was killed or frozen."""
 
     def start(self, **environment: str) -> None:
         """``environment`` is added for this start only."""
@@ -59,6 +61,8 @@ class Worker:
         """Send a signal; does nothing if the process has ended."""
         if self.running:
             self.process.send_signal(number)
+            if number in (signal.SIGKILL, signal.SIGSTOP):
+                self.cuts.append(time.monotonic())
         self.stopped = number == signal.SIGSTOP
 
     def entries(self) -> Iterator[dict]:
@@ -138,6 +142,10 @@ class Cluster:
 
     async def stop_all(self) -> list[tuple[int, float]]:
         return await asyncio.gather(*(self.stop(worker) for worker in self.workers if worker.running))
+
+    def cuts(self) -> list[float]:
+        """Monotonic times at which a worker was cut off in the middle of whatever it did."""
+        return [at for worker in self.workers for at in worker.cuts] + [at for _, _, at in self.exits]
 
     async def ready(self) -> bool:
         """Every worker that should run does, and says so on /readyz."""

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -36,6 +37,8 @@ class Accepted:
     """0 for PagerDuty's resolutions, which carry none."""
     resolved: bool
     answered: bool
+    at: float
+    """Monotonic time."""
 
 
 @dataclass(slots=True)
@@ -106,9 +109,10 @@ class Destination:
 
 
 def _accepted(service: str, body: dict, answered: bool) -> Accepted:
+    now = time.monotonic()
     if service == "webhook":
-        return Accepted(service, body["id"], body["revision"], body["status"] == "resolved", answered)
+        return Accepted(service, body["id"], body["revision"], body["status"] == "resolved", answered, now)
     if body["event_action"] == "resolve":
-        return Accepted(service, body["dedup_key"], 0, True, answered)
+        return Accepted(service, body["dedup_key"], 0, True, answered, now)
     revision = re.search(r"revision (\d+)$", body["payload"]["custom_details"]["Finding"])
-    return Accepted(service, body["dedup_key"], int(revision[1]), False, answered)
+    return Accepted(service, body["dedup_key"], int(revision[1]), False, answered, now)

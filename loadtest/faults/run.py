@@ -143,7 +143,7 @@ async def one_run(name: str, seed: int, broker: KafkaBroker, form: Form, folder:
         stage.problems += [f"a worker ended with code {c}, {s:.1f} s after SIGTERM" for c, s in ends if c or s > 10]
         await asyncio.sleep(0.3)
         if difference.clean:
-            difference = compare(expected, outputs, destination.accepted)
+            difference = compare(expected, outputs, destination.accepted, cluster.cuts())
         stage.problems += destination.problems
         line = {
             "fault": name,
@@ -160,6 +160,7 @@ async def one_run(name: str, seed: int, broker: KafkaBroker, form: Form, folder:
             "static": static,
             "fault_at": round(fault_at, 2),
             "exits": [code for _, code, _ in cluster.exits],
+            "windows_stale": len(outputs.windows_stale),
             "records": {topic.removeprefix(f"{prefix}."): count for topic, count in sorted(outputs.records.items())},
             "differences": difference.said + stage.problems,
         }
@@ -203,7 +204,7 @@ async def _until_right(
     right_since, seen, changed_at = None, None, time.monotonic()
     while True:
         outputs.check()
-        difference = compare(expected, outputs, destination.accepted)
+        difference = compare(expected, outputs, destination.accepted, cluster.cuts())
         now = time.monotonic()
         ready = await cluster.ready()
         right = difference.clean and ready

@@ -21,8 +21,9 @@ class Outputs:
 
     def __init__(self, client_settings: dict, topics: Topics):
         self.spend: dict[tuple, dict] = {}
-        self.spend_newest: dict[tuple, dict] = {}
-        """By the highest revision instead of the last record."""
+        """By the highest revision."""
+        self.windows_stale: set[tuple] = set()
+        """Windows whose last record is not the one with the highest revision."""
         self.budgets: dict[tuple, dict] = {}
         self.sessions: dict[tuple, dict] = {}
         self.session_conflicts: set[tuple] = set()
@@ -91,9 +92,11 @@ class Outputs:
         row = decode("window_spend", record.value)
         scope = Scope(row["scope_kind"], row["team"], row["model"], row["agent"], row["use_case"])
         key = (scope, row["window_start"], row["window_ms"])
-        self.spend[key] = row
-        if key not in self.spend_newest or row["revision"] >= self.spend_newest[key]["revision"]:
-            self.spend_newest[key] = row
+        if key not in self.spend or row["revision"] >= self.spend[key]["revision"]:
+            self.spend[key] = row
+            self.windows_stale.discard(key)
+        else:
+            self.windows_stale.add(key)
 
     def _budget(self, record) -> None:
         row = decode("budget_status", record.value)
