@@ -44,6 +44,7 @@ class Expected:
     budgets: dict[tuple, dict] = field(default_factory=dict)
     findings: dict[str, dict] = field(default_factory=dict)
     """The last record of each id."""
+    all_findings: dict[str, list[dict]] = field(default_factory=dict)
     milestones: set[tuple] = field(default_factory=set)
     rejected: set[bytes] = field(default_factory=set)
     peers: dict[tuple, list] = field(default_factory=dict)
@@ -63,6 +64,7 @@ def replay(config: EngineConfig, records: list[Record]) -> Expected:
     expected.events = engine.counts["events"]
     expected.spend = {key: _counters(row) for key, row in engine.spend.items()}
     expected.budgets = dict(engine.budgets)
+    expected.all_findings = dict(findings)
     expected.findings = {id: rows[-1] for id, rows in findings.items()}
     expected.milestones = _milestones(findings)
     expected.peers = {key: merged.event_bins.tolist() for key, merged in engine._usage.baselines._merged.items()}

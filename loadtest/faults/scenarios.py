@@ -16,6 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from loadtest.cluster import Cluster, Worker
 from loadtest.faults.destination import MODES, Destination
+from loadtest.faults.disk import SmallDisk
 from streams.broker.kafka import KafkaBroker
 from streams.topics import Topics
 
@@ -24,6 +25,7 @@ SESSION_SECONDS = 6.0
 CHECKPOINT_STEPS = ("taken", "block", "blocks", "marker", "done")
 REFUSED_SECONDS = 5.0
 DESTINATION_SECONDS = 5.0
+CHECKPOINT_SECONDS = 15.0
 CEILING_SECONDS = 60.0
 
 
@@ -38,6 +40,8 @@ class Stage:
     topics: Topics
     away_seconds: float
     """How long a broker that cannot be reached stays so."""
+    disk: SmallDisk | None = None
+    """Where the broker's data lies, if it can be filled up."""
     problems: list[str] = field(default_factory=list)
     """What went wrong besides results: a stop that took too long, a worker that did not come back."""
 
@@ -151,15 +155,18 @@ async def _set_max_message_bytes(bootstrap: str, topics: tuple[str, ...], limit:
 
 
 async def disk_full(stage: Stage) -> None:
-    """The file system of the broker's data fills up, the broker ends, room is made and it is started again."""
-    disk = stage.broker.disk
-    disk.fill()
+    """The file system of the broker's data fills up, the broker ends, room is made and it is started again.
+
+    On real Kafka: the embedded broker keeps everything in memory and has no disk to fill.
+    """
+    stage.disk.fill()
     deadline = time.monotonic() + 20.0
     while stage.broker.process.poll() is None and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
     if stage.broker.process.poll() is None:
+        stage.problems.append("the broker went on without disk space for 20 s")
         stage.broker.kill()
-    disk.free()
+    stage.disk.free()
     await asyncio.to_thread(stage.broker.launch)
 
 
@@ -176,7 +183,16 @@ def destination(mode: str) -> Scenario:
 
 def checkpoint(step: str) -> Scenario:
     """The first worker dies in one of its first checkpoints, at this step of it."""
-    return Scenario(nothing, lambda rng: {"TENFOLD_FAULT": f"checkpoint:{step}:{rng.randint(1, 12)}"})
+
+    async def inject(stage: Stage) -> None:
+        deadline = time.monotonic() + CHECKPOINT_SECONDS
+        while not stage.cluster.exits:
+            if time.monotonic() > deadline:
+                stage.problems.append(f"no checkpoint came to step {step} often enough")
+                return
+            await asyncio.sleep(0.1)
+
+    return Scenario(inject, lambda rng: {"TENFOLD_FAULT": f"checkpoint:{step}:{rng.randint(1, 5)}"})
 
 
 SCENARIOS: dict[str, Scenario] = {

@@ -83,8 +83,10 @@ def _ready(folder: Path) -> bool:
 class KafkaBroker:
     """One broker process; ``start`` and ``stop``, or ``with``. ``bootstrap`` stays the same through restarts."""
 
-    def __init__(self, heap: str = "512m") -> None:
+    def __init__(self, heap: str = "512m", parent: Path | None = None) -> None:
+        """``parent``: where to make the temporary folder, by default where the system makes them."""
         self._heap = heap
+        self._parent = parent
         self._folder: Path | None = None
         self._jars: Path | None = None
         self.process: subprocess.Popen | None = None
@@ -100,7 +102,7 @@ class KafkaBroker:
             raise ConfigError(f"{lacking}; install it, or use the embedded broker")
         self._jars = fetch_jars()
         self.port, controller_port = free_port(), free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="tenfold-kafka-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="tenfold-kafka-", dir=self._parent))
         atexit.register(self.stop)
         template = resources.files("streams.broker").joinpath("server.properties").read_text()
         for name, value in (("port", self.port), ("controller_port", controller_port), ("data", self._folder / "data")):
