@@ -135,7 +135,7 @@ class Stage:
         await consumer.start()
         committed: dict = {}
         try:
-            async with asyncio.timeout(25):
+            async with asyncio.timeout(60):
                 while committed != dict(self.produced):
                     committed = {
                         place: await consumer.committed(aiokafka.TopicPartition(*place)) for place in self.produced
@@ -254,7 +254,8 @@ async def test_a_broker_that_dies_and_comes_back_is_survived(kafka_node: KafkaBr
         assert stage.producer.idempotent
         back = asyncio.Event()
         producing = asyncio.create_task(stage.produce(5_000, until=back))
-        worker = await stage.worker()
+        # Kafka needs some seconds to come back; a worker gives up after its session timeout.
+        worker = await stage.worker(session_timeout_ms=30_000)
         await worker.said("assigned 5")
         await asyncio.sleep(1)
         kafka_node.kill()
