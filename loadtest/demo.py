@@ -125,7 +125,8 @@ def demo(speed: float, live: bool | None, keep_logs: Path | None) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    """As Ctrl-C, which asyncio turns into a cancelled task; an exception from here may end in somebody's ``__del__``."""
+    signal.raise_signal(signal.SIGINT)
 
 
 async def _demo(console: Console, speed: float, live: bool, keep_logs: Path | None) -> None:
