@@ -105,6 +105,7 @@ class Delivery:
         except Exception as error:
             outcome: Outcome = Failed(redact(f"cannot be rendered: {error!r}"))
         else:
+            await self._note_attempt(items)
             outcome = await self._send(self.receiver, request)
         if isinstance(outcome, Retry):
             for item in items if outcome.suspect else ():
@@ -122,6 +123,13 @@ class Delivery:
                 item.alone = True
             return
         await self._settle(list(zip(items, findings, strict=True)), outcome)
+
+    async def _note_attempt(self, items: Sequence[Item]) -> None:
+        """Return once the log has taken a record: what it could not note must not be sent, or it is sent again."""
+        if self._log.durable:
+            async with self._lock:
+                entries = [self._log.get(self.receiver.name, item.finding_id) for item in items]
+                await self.record([entry for entry in entries if entry is not None])
 
     async def _pause(self, retry: Retry) -> None:
         self._failures += 1

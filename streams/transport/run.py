@@ -88,6 +88,11 @@ async def _stop(app: EngineApp, starting: asyncio.Task, failure: BaseException |
         failure = failure or FatalError(
             f"stopping took longer than {seconds:.0f} s: an agent holds a delivery, or a broker does not answer"
         )
+    except asyncio.CancelledError:
+        if asyncio.current_task().cancelling():
+            raise
+        # Something inside was cancelled, such as a commit that waits for a broker; it must not hide the reason.
+        failure = failure or FatalError("the stream engine was cancelled while it stopped")
     except Exception as error:
         failure = failure or error
     if app.crashed and failure is None:

@@ -361,6 +361,37 @@ async def test_log_that_fails_delays_and_repeats_nothing(destination, clock, fin
     assert log.calls == 12
 
 
+class OutageLog(MemoryNotificationLog):
+    """Durable, and out of reach once it has taken ``left`` records."""
+
+    durable = True
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+        self.refused = asyncio.Event()
+
+    async def record(self, entries) -> None:
+        if self.left == 0:
+            self.refused.set()
+            raise RetryableError("no broker answers")
+        self.left -= 1
+        await super().record(entries)
+
+
+async def test_nothing_is_sent_while_the_log_could_not_note_it(destination, clock, finding, receiver, running):
+    # Taking each of two in is one record, and so are the first's attempt and its outcome.
+    log = OutageLog(4)
+    async with running([receiver("webhook", destination.url)], log, clock) as notifier:
+        await within((await notifier.submit_many([finding(1)]))[0])
+        await notifier.submit_many([finding(2)])
+        await within(log.refused.wait())
+        assert ids(destination) == [finding(1)["id"]]
+        log.left = 2
+        await within(notifier.drained())
+    assert ids(destination) == [finding(1)["id"], finding(2)["id"]]
+
+
 async def test_receiver_that_cannot_render_fails_that_finding_only(destination, clock, finding, receiver, running):
     hook, log = receiver("webhook", destination.url), MemoryNotificationLog()
     build = hook.build
