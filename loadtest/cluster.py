@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -38,7 +39,7 @@ class Worker:
     stopped: bool = False
     """Frozen by SIGSTOP."""
     cuts: list[float] = field(default_factory=list)
-    """Monotonic times at which it was killed or frozen."""
+    """When it was killed or frozen, seconds since 1970."""
 
     def start(self, **environment: str) -> None:
         """``environment`` is added for this start only."""
@@ -62,7 +63,7 @@ class Worker:
         if self.running:
             self.process.send_signal(number)
             if number in (signal.SIGKILL, signal.SIGSTOP):
-                self.cuts.append(time.monotonic())
+                self.cuts.append(time.time())
         self.stopped = number == signal.SIGSTOP
 
     def entries(self) -> Iterator[dict]:
@@ -94,7 +95,11 @@ class Cluster:
         """Static membership: each worker has an instance id that it keeps through restarts."""
         self.workers: list[Worker] = []
         self.exits: list[tuple[str, int, float]] = []
-        """(worker, return code, monotonic time) of every end nobody asked for through ``stop``."""
+        """(worker, return code, seconds since 1970) of every end nobody asked for through ``stop``."""
+        self.broker_cuts: list[float] = []
+        """For whoever disturbs the broker to fill."""
+        self._exits_read = 0
+        self._ends: list[float] = []
         self._wanted: set[str] = set()
         self._seen: dict[str, int] = {}
         self._task: asyncio.Task | None = None
@@ -144,8 +149,18 @@ class Cluster:
         return await asyncio.gather(*(self.stop(worker) for worker in self.workers if worker.running))
 
     def cuts(self) -> list[float]:
-        """Monotonic times at which a worker was cut off in the middle of whatever it did."""
-        return [at for worker in self.workers for at in worker.cuts] + [at for _, _, at in self.exits]
+        """When a worker, or the broker, was cut off in the middle of whatever it did: seconds since 1970."""
+        if len(self.exits) != self._exits_read:
+            # A worker whose outputs are refused, or who is fenced, ends a little later.
+            self._exits_read = len(self.exits)
+            self._ends = [
+                datetime.fromisoformat(entry["timestamp"]).timestamp()
+                for worker in self.workers
+                for entry in worker.entries()
+                if entry.get("event") in ("delivery_failed", "fenced")
+            ]
+        killed = [at for worker in self.workers for at in worker.cuts]
+        return killed + self.broker_cuts + self._ends + [at for _, _, at in self.exits]
 
     async def ready(self) -> bool:
         """Every worker that should run does, and says so on /readyz."""
@@ -168,7 +183,7 @@ class Cluster:
                 if worker.running or worker.name not in self._wanted or self._seen.get(worker.name) == worker.starts:
                     continue
                 self._seen[worker.name] = worker.starts
-                self.exits.append((worker.name, worker.process.returncode, time.monotonic()))
+                self.exits.append((worker.name, worker.process.returncode, time.time()))
                 asyncio.get_running_loop().call_later(RESTART_SECONDS, self._restart, worker)
 
     def _restart(self, worker: Worker) -> None:

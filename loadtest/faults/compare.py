@@ -12,8 +12,8 @@ how much is read at once:
 Of a window, the record with the highest revision counts, as for every reader of that topic.
 
 An alert is missing if a receiver was not told of a finding's last state that concerns it. It is sent twice if it took
-the same revision again although the sender had its answer: not if it left the sender without one, or the sender was
-killed or frozen within ``NOTING_SECONDS`` of it, before it could note the answer.
+the same revision again although the sender had its answer: not if it left the sender without one, or the sender or
+the broker was killed or frozen within ``NOTING_SECONDS`` of it, before the answer could be noted.
 """
 
 from collections import Counter, defaultdict
@@ -32,6 +32,8 @@ from streams.replay import Replay, chunks
 CHUNK_EVENTS = 500
 MAX_SHOWN = 5
 NOTING_SECONDS = 1.0
+FLIGHT_SECONDS = 0.5
+"""A request that is on its way when its sender's broker goes away may be answered this much later."""
 
 
 @dataclass(slots=True)
@@ -205,7 +207,7 @@ def _compare_alerts(difference: Difference, outputs: Outputs, accepted: list[Acc
 
 
 def _cut_off(at: float, cuts: list[float]) -> bool:
-    return any(0 <= cut - at <= NOTING_SECONDS for cut in cuts)
+    return any(-FLIGHT_SECONDS <= cut - at <= NOTING_SECONDS for cut in cuts)
 
 
 def repeats_without_answer(accepted: list[Accepted]) -> int:

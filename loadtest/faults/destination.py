@@ -38,7 +38,7 @@ class Accepted:
     resolved: bool
     answered: bool
     at: float
-    """Monotonic time."""
+    """Seconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class Destination:
 
 
 def _accepted(service: str, body: dict, answered: bool) -> Accepted:
-    now = time.monotonic()
+    now = time.time()
     if service == "webhook":
         return Accepted(service, body["id"], body["revision"], body["status"] == "resolved", answered, now)
     if body["event_action"] == "resolve":

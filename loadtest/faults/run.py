@@ -47,6 +47,8 @@ GIVE_UP_SECONDS = 15.0
 SETTLE_SECONDS = 1.5
 """How long everything must have been right and still: what is wrong may come late."""
 READY_SECONDS = 90.0
+EXPECTED = (-9, 70, 75)
+"""How a worker may end that nobody asked to: killed, with a reason, or because no broker can be reached."""
 
 WORKER_CONFIG = f"""
 [broker]
@@ -148,6 +150,7 @@ async def one_run(
         if difference.clean:
             difference = compare(expected, outputs, destination.accepted, cluster.cuts())
         stage.problems += destination.problems
+        stage.problems += [f"{name} ended with code {code}" for name, code, _ in cluster.exits if code not in EXPECTED]
         line = {
             "fault": name,
             "seed": seed,

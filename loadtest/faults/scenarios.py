@@ -51,6 +51,10 @@ class Stage:
         running = [worker for worker in self.cluster.workers if worker.running]
         return self.rng.choice([worker for worker in running if topic in worker.owns()] or running)
 
+    def cut_broker(self) -> None:
+        """From now on a worker may not be able to note what it has just done."""
+        self.cluster.broker_cuts.append(time.time())
+
     async def wait_ready(self) -> None:
         deadline = time.monotonic() + CEILING_SECONDS
         while not await self.cluster.ready():
@@ -122,6 +126,7 @@ async def scale(stage: Stage) -> None:
 
 
 async def broker_kill(stage: Stage) -> None:
+    stage.cut_broker()
     stage.broker.kill()
     await asyncio.sleep(stage.rng.uniform(0.0, 2.0))
     await asyncio.to_thread(stage.broker.launch)
@@ -129,6 +134,7 @@ async def broker_kill(stage: Stage) -> None:
 
 async def broker_away(stage: Stage) -> None:
     """Connections stay open and nothing answers, as behind a router that drops everything."""
+    stage.cut_broker()
     stage.broker.pause()
     await asyncio.sleep(stage.away_seconds)
     stage.broker.resume()
@@ -159,6 +165,7 @@ async def disk_full(stage: Stage) -> None:
 
     On real Kafka: the embedded broker keeps everything in memory and has no disk to fill.
     """
+    stage.cut_broker()
     stage.disk.fill()
     deadline = time.monotonic() + 20.0
     while stage.broker.process.poll() is None and time.monotonic() < deadline:
