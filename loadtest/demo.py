@@ -125,7 +125,7 @@ def demo(speed: float, live: bool | None, keep_logs: Path | None) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    """As Ctrl-C, which asyncio turns into a cancelled task; an exception from here may end in somebody's ``__del__``."""
+    """As Ctrl-C, which asyncio turns into a cancelled task; an exception from here could end in a ``__del__``."""
     signal.raise_signal(signal.SIGINT)
 
 
