@@ -3,13 +3,17 @@ VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup lock clean
+.PHONY: demo test faults lint setup lock clean
 
 demo: setup
 	@$(BIN)/tenfold demo
 
 test: setup lint
 	@$(BIN)/pytest
+
+# Ten fault runs on real Apache Kafka (Java 17 and Maven): five minutes.
+faults: setup
+	@$(BIN)/pytest -m faults tests/loadtest
 
 lint: setup
 	@$(BIN)/ruff check -q .

@@ -157,6 +157,7 @@ def test_every_kind_comes_about_equally_often():
     assert all(isinstance(scenario.first_worker(rng), dict) for scenario in SCENARIOS.values())
 
 
+@pytest.mark.faults
 @pytest.mark.kafka
 def test_ten_faults_lose_nothing_and_count_nothing_twice(tmp_path):
     if lacking := missing_tools():
