@@ -34,7 +34,7 @@ SLOTS = SLICES + 8
 BLOCK_BYTES = 512 * 1024
 """Below every broker's default message limit of 1 MiB."""
 CLAIM, MARKER = "claim", "marker"
-RESET = "`tenfold state --reset`"
+RESET = "start from the input with empty state topics"
 
 
 @dataclass(frozen=True, slots=True)
