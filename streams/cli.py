@@ -162,6 +162,51 @@ def topics(create: bool, config: Path | None, servers: str | None) -> None:
 
 
 @cli.command()
+@click.option("--reset", is_flag=True, help="Delete all of it: the next workers count the input anew.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@config_option
+@servers_option
+def state(reset: bool, yes: bool, config: Path | None, servers: str | None) -> None:
+    """Show the checkpoints of each partition: what a worker that got it would restore.
+
+    The state topics are read whole, which takes a second for some 100 MB. --reset asks before it deletes, and refuses
+    while the group has members.
+
+    Exits with 1 if there is state that this version cannot read.
+    """
+    from streams.state import admin
+
+    settings = _settings(config, servers=servers, needs_broker=True)
+    if reset:
+        if not yes:
+            click.confirm(
+                "Delete the state of all partitions? Usage is then counted anew from the oldest record that is still "
+                "there; what is older than that is gone from sums, baselines and budgets",
+                abort=True,
+            )
+        click.echo(f"{asyncio.run(admin.reset(settings)):,} records deleted")
+        return
+    rows = asyncio.run(admin.describe(settings))
+    table = Table("state", "partition", "epoch", "seq", "next_offset", "lag_records", "rows", "bytes", "age", "",
+                  box=None, pad_edge=False)  # fmt: skip
+    for row in rows:
+        if not row.epoch:
+            said = "cannot be read, see below" if row.problem else "no checkpoint"
+            table.add_row(row.kind, str(row.partition), *[""] * 7, said)
+            continue
+        lag = "" if row.lag_records is None else f"{row.lag_records:,}"
+        torn = f"{row.torn} newer not whole" if row.torn else ""
+        table.add_row(row.kind, str(row.partition), row.epoch, str(row.seq), f"{row.next_offset:,}", lag,
+                      f"{row.rows:,}", f"{row.size_bytes:,}", _age(row.age_seconds), torn)  # fmt: skip
+    _stdout().print(table)
+    problems = [row.problem for row in rows if row.problem]
+    for problem in problems:
+        stderr.print(problem)
+    if problems:
+        sys.exit(1)
+
+
+@cli.command()
 @click.argument("file", metavar="FILE")
 @click.option(
     "--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second; default: as fast as it goes."
@@ -269,6 +314,13 @@ class _progress:
     def __exit__(self, *exc) -> None:
         if self._status:
             self._status.stop()
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _bad_line(error: Exception) -> dict:

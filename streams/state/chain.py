@@ -34,7 +34,7 @@ SLOTS = SLICES + 8
 BLOCK_BYTES = 512 * 1024
 """Below every broker's default message limit of 1 MiB."""
 CLAIM, MARKER = "claim", "marker"
-RESET = "start from the input with empty state topics"
+RESET = "`tenfold state --reset`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +105,18 @@ class Scan:
     top_epoch: int = 0
     read_bytes: int = 0
     """Of all records taken."""
+    other_formats: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    """Of markers that another version wrote, by epoch and slot."""
 
     def take(self, key: bytes | None, value: bytes | None) -> None:
-        """Raises StateError for a marker of another format, ValueError for what nothing of ours wrote."""
+        """Raises ValueError for what nothing of ours wrote."""
         self.read_bytes += len(value or b"")
         try:
             _, epoch, *rest = (key or b"").decode().split("/")
             number = epoch_number(epoch)
             at = int(rest[0]) if len(rest) == 2 else None
             if rest[-1] == MARKER:
-                marker = None if value is None else self._marker(json.loads(value))
-                if marker is None:
-                    self.markers.pop((epoch, at), None)
-                elif (marker.epoch, marker.slot) != (epoch, at):
-                    raise ValueError("a marker under another key")
-                else:
-                    self.markers[epoch, at] = marker
+                self._take_marker((epoch, at), None if value is None else json.loads(value))
             elif rest[-1] != CLAIM:
                 int(rest[-1])
         except (ValueError, TypeError, IndexError, AttributeError) as error:
@@ -131,11 +127,19 @@ class Scan:
         else:
             self.values[key] = value
 
-    def _marker(self, found: dict) -> Marker:
+    def _take_marker(self, place: tuple[str, int | None], found: dict | None) -> None:
+        self.markers.pop(place, None)
+        self.other_formats.pop(place, None)
+        if found is None:
+            return
         written = found.get("format", 1)
         if written != FORMAT:
-            raise self.refuse(f"format {written}", FORMAT)
-        return Marker(**found)
+            self.other_formats[place] = int(written)
+            return
+        marker = Marker(**found)
+        if (marker.epoch, marker.slot) != place:
+            raise ValueError("a marker under another key")
+        self.markers[place] = marker
 
     def refuse(self, found: str, reads: int) -> StateError:
         """The error for state that another version wrote."""
@@ -176,7 +180,12 @@ class Run:
 
 
 def newest_run(scan: Scan) -> tuple[Run | None, list[Marker]]:
-    """The newest state, and the newer checkpoints that were passed over because they are torn."""
+    """The newest state, and the newer checkpoints that were passed over because they are torn.
+
+    Raises StateError if there are checkpoints of another format: which of them are newer cannot be told.
+    """
+    if scan.other_formats:
+        raise scan.refuse(f"format {min(scan.other_formats.values())}", FORMAT)
     known = {(marker.epoch, marker.seq): marker for marker in scan.markers.values()}
     whole: dict[Marker, bytes | None] = {}
     passed_over = []

@@ -73,6 +73,7 @@ class StateStore:
     """Reads and writes the checkpoints of one kind of state (``usage-state``, ``rollup-state``)."""
 
     def __init__(self, topic: str, producer, client_settings: dict, *, state_version: int):
+        """``producer`` need not compress: blocks are compressed, and doing it again would hold the event loop up."""
         self.topic = topic
         self._producer = producer
         self._client_settings = client_settings
@@ -136,12 +137,11 @@ class StateStore:
     async def save(self, ticket: Ticket, next_offset: int, rows: int, delta: dict) -> int:
         """Write what was taken and wait until the broker has it all; returns its size in bytes.
 
-        First waits for everything that was sent before: a checkpoint never covers outputs that are not stored.
-        Raises what the producer raises: then the last whole checkpoint still stands.
+        What the checkpoint covers must have been stored before. Raises what the producer raises: then the last whole
+        checkpoint still stands.
         """
         faults.point("taken")
         raw, crc = await asyncio.to_thread(_encode, delta)
-        await self._producer.flush()
         marker = Marker(
             epoch=ticket.epoch,
             seq=ticket.seq,
@@ -194,7 +194,10 @@ def _encode(delta: dict) -> tuple[bytes, int]:
 
 
 async def read_scan(
-    client_settings: dict, topic: str, partition: int, on_bytes: Callable[[int], None] = lambda _: None
+    client_settings: dict,
+    topic: str,
+    partition: int,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> Scan:
     """Everything that is left of one partition of a state topic."""
     scan = Scan(topic, partition)

@@ -114,7 +114,7 @@ def merged(out) -> tuple:
     return tuple(sorted(rows, key=repr) for rows in (out.spend, out.budgets, out.baselines, out.findings))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_restored_engines_go_on_identically(seed):
     usage, rng = Usage(seed), random.Random(~seed)
@@ -141,7 +141,7 @@ def test_restored_engines_go_on_identically(seed):
             assert partials(flushed) == partials(stopped.engine.flush())
             for engine in (steady_rollup, stopped_rollup.engine):
                 engine.apply(flushed, usage.now_ms)
-            if rng.random() < 0.5:
+            if rng.random() < 0.15:  # Seldom: every team's trees are built anew.
                 stopped_rollup.stop()
             out = steady_rollup.advance(usage.now_ms)
             assert merged(out) == merged(stopped_rollup.engine.advance(usage.now_ms))

@@ -234,6 +234,7 @@ async def test_owners_that_took_the_same_number_do_not_share_a_key(bench):
     one, other = bench.owner(), bench.owner()
     await asyncio.gather(one.load(PARTITION), other.load(PARTITION))
     await asyncio.gather(saved(one, 1, 2, 3), saved(other, 4, 5, 6))
+    assert sum(key.endswith("/marker") for key in await bench.live()) == 6
     assert await bench.restored() in (3, 6)
 
 
