@@ -77,7 +77,8 @@ def apply_events(
 
     combo int32[n] (negative: leave out), hashes uint64[n, 16], id_start/id_length int32[n], payload uint8,
     counters int64[n, 8]; group_of int32[combos], warn/page int64[groups] nano-USD.
-    state int64[5]: rows ever used, free rows, ended runs, long ids, candidates; the last three are reset.
+    state int64[6]: rows ever used, free rows, ended runs, long ids, candidates (these three are reset), rows changed
+    since the last delta.
     ended int32[], long_ids int32[n, 2] (row, event), cand_* room for n. The caller has reserved n more rows.
     """
     state[2] = 0
@@ -123,7 +124,9 @@ def apply_events(
                 state[3] += 1
         elif not combo_has_model[row_combo[row]] and combo_has_model[combo[i]]:
             row_combo[row] = combo[i]
-        changed[row] = True
+        if not changed[row]:
+            changed[row] = True
+            state[5] += 1
         for c in range(counters.shape[1]):
             sums[row, c] += counters[i, c]
         if time < times[row, FIRST]:
@@ -237,13 +240,18 @@ class Sessions:
         self.id_length = np.zeros(rows, np.int32)
         self._changed = np.zeros(rows, np.bool_)
         self._free = np.zeros(rows, np.int32)
-        self._state = np.zeros(5, np.int64)
+        self._state = np.zeros(6, np.int64)
         self._index = Index()
         self._long_ids: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Live sessions."""
         return int(self._state[0] - self._state[1])
+
+    @property
+    def changed(self) -> int:
+        """Rows with new content since the last delta."""
+        return int(self._state[5])
 
     def apply(
         self,
@@ -363,6 +371,7 @@ class Sessions:
         """Copies of the rows that are due (models.rolling); their columns, and which rows are free."""
         used = int(self._state[0])
         rows = due(self._changed, used, slice_number)
+        self._state[5] = 0
         live = self.key[rows] != EMPTY
         freed, rows = rows[~live], rows[live]
         delta = {name: getattr(self, name).take(rows, axis=0) for name in self._SAVED}

@@ -63,6 +63,7 @@ async def run_worker(settings: Settings) -> None:
         metrics = Metrics()
         lease = Lease(settings.transport.session_timeout)
         producer = await stack.enter_async_context(Producer(kafka, guard=lease.check))
+        state_producer = await stack.enter_async_context(Producer(kafka, guard=lease.check, compress=False))
         config = settings.engine()
         decoder = Decoder(
             config.hash_key, schemas=settings.writer_schemas(), fetch_schema=schema_fetcher(settings.schemas)
@@ -72,7 +73,7 @@ async def run_worker(settings: Settings) -> None:
             config=config,
             topics=topics,
             producer=producer,
-            store=StateStore(topics.usage_state.name, producer, client_settings, state_version=USAGE_VERSION),
+            store=StateStore(topics.usage_state.name, state_producer, client_settings, state_version=USAGE_VERSION),
             decoder=decoder,
             metrics=metrics,
             clock_ms=clock_ms,
@@ -82,7 +83,7 @@ async def run_worker(settings: Settings) -> None:
             config=config,
             topics=topics,
             producer=producer,
-            store=StateStore(topics.rollup_state.name, producer, client_settings, state_version=ROLLUP_VERSION),
+            store=StateStore(topics.rollup_state.name, state_producer, client_settings, state_version=ROLLUP_VERSION),
             metrics=metrics,
             clock_ms=clock_ms,
         )
@@ -114,8 +115,8 @@ async def run_worker(settings: Settings) -> None:
             follow(client_settings, topics.baselines.name, take_baselines, caught_up=caught_up),
             every(flush.usage_interval / 1000, usage.flush),
             every(flush.rollup_interval / 1000, rollup.publish),
-            every(flush.checkpoint_interval / 1000, usage.checkpoint),
-            every(flush.checkpoint_interval / 1000, rollup.checkpoint),
+            usage.keep_checkpointing(flush.checkpoint_interval / 1000),
+            rollup.keep_checkpointing(flush.checkpoint_interval / 1000),
         ]
         background = Background(timers, app.fail)
         await stack.enter_async_context(background)

@@ -12,6 +12,7 @@ gets the partition again in the very next generation, nobody else can have had i
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from streams.web.metrics import Metrics
 
 log = structlog.get_logger()
 
+MAX_CHANGED_SESSIONS = 150_000
+"""Copying so many takes some 30 ms: a checkpoint is made before there are more."""
 PARKED_SECONDS = 120.0
 """A parked engine whose partition has not come back by then will not."""
 RESTORES_AT_A_TIME = 4
@@ -52,6 +55,7 @@ class StatefulAgent:
         """Where the input of each partition goes on."""
         self._durable: dict[int, int] = {}
         self._parked: dict[int, _Parked] = {}
+        self._checkpoint_due = asyncio.Event()
         self._lock = asyncio.Lock()
         self._saving = asyncio.Lock()
         self._restoring = asyncio.Semaphore(RESTORES_AT_A_TIME)
@@ -140,6 +144,14 @@ class StatefulAgent:
         """The offset that the group may commit."""
         return self._durable.get(partition)
 
+    async def keep_checkpointing(self, seconds: float) -> None:
+        """Make a checkpoint every ``seconds``, and sooner when one is due."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._checkpoint_due.wait(), seconds)
+            self._checkpoint_due.clear()
+            await self.checkpoint()
+
     async def checkpoint(self, partitions: list[int] | None = None) -> None:
         """Make state and offset durable together; moves ``durable_offset`` once the broker has it all."""
         for partition in list(self._engines) if partitions is None else partitions:
@@ -154,6 +166,8 @@ class StatefulAgent:
                     started = time.perf_counter()
                     delta = engine.take_delta(ticket.slice_number)
                     pause_seconds = time.perf_counter() - started
+                # A checkpoint never covers outputs that are not stored.
+                await self._producer.flush()
                 size_bytes = await self._store.save(ticket, next_offset, rows, delta)
                 if self._engines.get(partition) is engine:
                     self._durable[partition] = next_offset

@@ -20,7 +20,7 @@ from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
 from streams.agents.rejects import rejected_range, rejected_row
-from streams.agents.stateful import StatefulAgent
+from streams.agents.stateful import MAX_CHANGED_SESSIONS, StatefulAgent
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics, partition_for
@@ -93,6 +93,8 @@ class UsageAgent(StatefulAgent):
             )
             out = engine.apply(columns, batch.next_offset, now_ms)
             self._next[partition] = engine.next_offset
+            if engine.sessions.changed > MAX_CHANGED_SESSIONS:
+                self._checkpoint_due.set()
             seconds = time.perf_counter() - started
             self._quiet_since_ms[partition] = now_ms
             for row in np.flatnonzero(columns.status != OK).tolist():

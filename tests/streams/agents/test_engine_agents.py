@@ -12,6 +12,7 @@ from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
 from schemas.codec import decode, encode
 from schemas.decode import Decoder
+from streams.agents import usage as usage_agent
 from streams.agents.alert import AlertAgent
 from streams.agents.rollup import RollupAgent
 from streams.agents.usage import UsageAgent
@@ -31,6 +32,8 @@ class FakeProducer:
 
     def __init__(self):
         self.sent: list[tuple[str, bytes | None, bytes | None]] = []
+        self.stored = 0
+        """Of ``sent``."""
 
     async def send(self, topic, key, value, *, partition=None, timestamp_ms=None):
         await asyncio.sleep(0)
@@ -38,7 +41,9 @@ class FakeProducer:
         self.sent.append((topic, key, value))
 
     async def flush(self):
+        sent = len(self.sent)
         await asyncio.sleep(0)
+        self.stored = sent
 
     def of(self, topic, schema) -> list[dict]:
         return [decode(schema, value) for name, _, value in self.sent if name == topic.name]
@@ -235,6 +240,33 @@ async def test_a_partition_that_went_elsewhere_is_read_when_it_comes_back(bench)
     bench.usage.forget_parked()
     await bench.usage.assign(0, 8)
     assert bench.store.loads == 2
+
+
+async def test_outputs_are_stored_before_the_checkpoint_that_covers_them(bench):
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(i) for i in range(5)]))
+    bench.store.may_end.clear()
+    timer = asyncio.create_task(bench.usage.checkpoint())
+    while not bench.store.saving[0]:
+        await asyncio.sleep(0)
+    assert bench.producer.stored == len(bench.producer.sent) > 0
+    bench.store.may_end.set()
+    await timer
+
+
+async def test_many_changed_sessions_bring_the_next_checkpoint_forward(bench, monkeypatch):
+    monkeypatch.setattr(usage_agent, "MAX_CHANGED_SESSIONS", 10)
+    await bench.usage.assign(0)
+    timer = asyncio.create_task(bench.usage.keep_checkpointing(3_600))
+    await bench.usage.handle(batch_of([event(i) for i in range(10)]))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not bench.store.saved
+    await bench.usage.handle(batch_of([event(i) for i in range(10, 12)], first=10))
+    while not bench.store.saved:
+        await asyncio.sleep(0)
+    timer.cancel()
+    assert bench.store.saved[0][0] == 12
 
 
 async def test_a_rebalance_waits_for_a_checkpoint_that_is_being_written(bench):
