@@ -27,7 +27,7 @@ from models.rolling import EVERYTHING
 from models.sources import Sources
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 @dataclass(slots=True)

@@ -52,6 +52,15 @@ class _Burn:
     nano_usd_per_ms: float = 0.0
     """Over the fast pair's long window: an hour, give or take two minutes."""
 
+    def snapshot(self) -> dict:
+        """Plain values; ``rates`` is the list itself, which is replaced and never changed."""
+        return {
+            "states": {name: [state.firing, state.calm] for name, state in self.states.items()},
+            "incidents": {kind: asdict(incident) for kind, incident in self.incidents.items()},
+            "rates": self.rates,
+            "nano_usd_per_ms": self.nano_usd_per_ms,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _Window:
@@ -328,7 +337,7 @@ class BudgetMonitor:
                     "team": budget.team,
                     "timezone": budget.timezone,
                     "months": [month.snapshot() for month in self._months[name].values()],
-                    "burn": asdict(self._burns[name]),
+                    "burn": self._burns[name].snapshot(),
                 }
                 for name, budget in self._budgets.items()
             ],
@@ -372,7 +381,7 @@ def _team(team: str) -> tuple[str, ...]:
 
 def _restore_burn(snapshot: dict) -> _Burn:
     return _Burn(
-        states={name: PairState(**state) for name, state in snapshot["states"].items()},
+        states={name: PairState(*state) for name, state in snapshot["states"].items()},
         incidents={kind: Incident(**incident) for kind, incident in snapshot["incidents"].items()},
         rates=snapshot["rates"],
         nano_usd_per_ms=snapshot["nano_usd_per_ms"],

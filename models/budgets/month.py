@@ -5,7 +5,7 @@ higher limit. Keyed by period id, so nothing is ever reset (BerriAI/litellm#3113
 Called by models.budgets.monitor only.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from models.budgets.calendar import Period
 from models.config import BudgetConfig
@@ -81,7 +81,12 @@ class Month:
         return undone
 
     def snapshot(self) -> dict:
-        return {**asdict(self), "levels": [[level, m.passed, m.revision] for level, m in self.levels.items()]}
+        """Plain values; ``reported`` is the list itself, which is replaced and never changed."""
+        return {
+            **{name: getattr(self, name) for name in self.__slots__},
+            "period": {name: getattr(self.period, name) for name in Period.__slots__},
+            "levels": [[level, m.passed, m.revision] for level, m in self.levels.items()],
+        }
 
     @classmethod
     def restore(cls, snapshot: dict) -> "Month":

@@ -34,17 +34,22 @@ class SpendSeries:
                 del sums[start]
 
     def snapshot(self) -> dict:
-        return {
-            "minutes": [list(item) for item in self.minutes.items()],
-            "hours": [list(item) for item in self.hours.items()],
-        }
+        """int64[2, n] of starts and sums for each."""
+        return {"minutes": _columns(self.minutes), "hours": _columns(self.hours)}
 
     @classmethod
     def restore(cls, snapshot: dict) -> "SpendSeries":
         self = cls()
-        self.minutes.update(snapshot["minutes"])
-        self.hours.update(snapshot["hours"])
+        for name in cls.__slots__:
+            starts, sums = snapshot[name].tolist()
+            setattr(self, name, dict(zip(starts, sums, strict=True)))
         return self
+
+
+def _columns(sums: dict[int, int]) -> np.ndarray:
+    columns = np.empty((2, len(sums)), np.int64)
+    columns[0], columns[1] = np.fromiter(sums, np.int64, len(sums)), np.fromiter(sums.values(), np.int64, len(sums))
+    return columns
 
 
 class Trailing:

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 
 from models.rolling import SLICES
 from streams.state import codec
-from streams.state.codec import StateError
+from streams.state.codec import RESET, StateError
 
 FORMAT = 2
 """Of keys and markers. Format 1 wrote the whole state each time, under PARTITION/EPOCH/marker."""
@@ -34,7 +34,6 @@ SLOTS = SLICES + 8
 BLOCK_BYTES = 512 * 1024
 """Below every broker's default message limit of 1 MiB."""
 CLAIM, MARKER = "claim", "marker"
-RESET = "`tenfold state --reset`"
 
 
 @dataclass(frozen=True, slots=True)

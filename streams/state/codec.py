@@ -17,6 +17,8 @@ import numpy as np
 from streams.errors import FatalError
 
 MAGIC = b"TFS\x01"
+RESET = "`tenfold state --reset`"
+"""Forgets all state; usage is counted anew from the beginning of its topic."""
 _ALIGN = 8
 _LEVEL = 1
 """A third larger than the default and five times as fast: checkpoints are written all the time."""
@@ -62,17 +64,17 @@ def decode(raw: bytes) -> dict:
     try:
         body = bytes(cramjam.lz4.decompress(raw))
     except cramjam.DecompressionError as error:
-        raise StateError(f"state is not readable ({error}); start from the input with an empty state topic") from error
+        raise StateError(f"state is not readable ({error}); {RESET} forgets it") from error
     if body[:3] != MAGIC[:3] or body[3:4] != MAGIC[3:]:
         raise StateError(
             f"state has format {body[:4]!r}, this program reads {MAGIC!r}: run the version that wrote it, "
-            "or start from the input with an empty state topic"
+            f"or {RESET} to forget it and count the input anew from its beginning"
         )
     try:
         (length,) = struct.unpack_from("<I", body, 4)
         return _unpack(json.loads(body[8 : 8 + length]), memoryview(body)[8 + length :])
     except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
-        raise StateError(f"state is damaged ({error!r}); start from the input with an empty state topic") from error
+        raise StateError(f"state is damaged ({error!r}); {RESET} forgets it") from error
 
 
 def _unpack(node, data: memoryview):
