@@ -287,6 +287,31 @@ async def test_a_rebalance_waits_for_a_checkpoint_that_is_being_written(bench):
     assert bench.usage.durable_offset(0) is None
 
 
+async def test_a_partition_is_idle_once_its_end_was_seen_all_the_time(bench):
+    clock, at_end = SimpleNamespace(ms=NOW_MS), SimpleNamespace(seen=True)
+    bench.usage._clock_ms, bench.usage._at_end = lambda: clock.ms, lambda partition: at_end.seen
+    idle_ms = CONFIG.windows.idle_partition_ms
+
+    async def idle_after(*steps_ms: int) -> bool:
+        for step_ms in steps_ms:
+            clock.ms += step_ms
+            await bench.usage.flush()
+        return bench.producer.of(TOPICS.partials, "partials")[-1]["idle"]
+
+    await bench.usage.assign(0)
+    await bench.usage.handle(batch_of([event(1)]))
+    assert not await idle_after(idle_ms)
+    assert await idle_after(1_000)
+    await bench.usage.handle(batch_of([event(2)], first=1))
+    assert not await idle_after(1_000)
+    # Behind, or cut off: how long there was no input says nothing.
+    at_end.seen = False
+    assert not await idle_after(2 * idle_ms, 1_000)
+    at_end.seen = True
+    assert not await idle_after(1_000, idle_ms - 2_000)
+    assert await idle_after(2_000)
+
+
 async def test_rollup_passes_over_what_is_no_partials(bench):
     await bench.usage.assign(0)
     await bench.usage.handle(batch_of([event(1)]))

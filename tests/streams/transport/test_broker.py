@@ -22,7 +22,7 @@ from streams.broker.kafka import KafkaBroker
 from streams.errors import FatalError, RetryableError
 from streams.producer import Producer
 from streams.topics import Topic, ensure_topics
-from streams.transport import Connection, Hooks, TransportSettings, build_app, deliveries, run_app
+from streams.transport import TP, Connection, Hooks, TransportSettings, build_app, deliveries, run_app
 
 WORKER = Path(__file__).with_name("worker.py")
 ROOT = Path(__file__).parents[3]
@@ -285,6 +285,42 @@ async def test_state_that_is_ahead_of_its_log_stops_the_process(kafka_broker, tm
         await stage.produce(1_000)
         with pytest.raises(FatalError, match=r"goes on at offset 0 instead of 1000000.*delete the state topic"):
             await asyncio.wait_for(run_app(app, handle_signals=False), 25)
+
+
+@pytest.mark.kafka
+async def test_the_end_of_a_partition_is_seen_only_while_the_broker_answers(kafka_node, tmp_path):
+    async with Stage(kafka_node.bootstrap, tmp_path) as stage:
+        usage = stage.topics[0].name
+        tps = [TP(usage, partition) for partition in range(PARTITIONS)]
+        stop, held = asyncio.Event(), asyncio.Event()
+        settings = TransportSettings(Connection.to(kafka_node.bootstrap), group=stage.group)
+        app = build_app(settings, batch_topics=[usage])
+
+        @app.agent(app.batch_topic(usage))
+        async def hold(stream):
+            async for delivery in deliveries(stream):
+                assert not app.at_end(delivery.batch.tp)
+                await held.wait()
+                delivery.ack()
+
+        async def until(seen: bool) -> None:
+            async with asyncio.timeout(25):
+                while [app.at_end(tp, 1_000) for tp in tps] != [seen] * PARTITIONS:
+                    await asyncio.sleep(0.05)
+
+        assert not app.at_end(tps[0])
+        await stage.produce(1_000)
+        running = asyncio.create_task(run_app(app, stop=stop, handle_signals=False))
+        await asyncio.sleep(2)
+        assert not any(app.at_end(tp) for tp in tps), "taken, but not applied"
+        held.set()
+        await until(True)
+        kafka_node.pause()
+        await until(False)
+        kafka_node.resume()
+        await until(True)
+        stop.set()
+        await asyncio.wait_for(running, 25)
 
 
 @pytest.mark.kafka
