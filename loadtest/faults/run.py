@@ -99,7 +99,7 @@ class Form:
 
 
 LONG = Form(feed_seconds=12.0, away_seconds=60.0, deadline_seconds=90.0)
-QUICK = Form(feed_seconds=9.0, away_seconds=8.0, deadline_seconds=60.0)
+QUICK = Form(feed_seconds=8.0, away_seconds=8.0, deadline_seconds=60.0)
 
 
 async def one_run(
