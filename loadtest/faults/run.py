@@ -144,6 +144,8 @@ async def one_run(
         await injecting
         difference = await _until_right(expected, outputs, destination, cluster, form.deadline_seconds)
         right_after = time.monotonic() - feed_started - form.feed_seconds
+        if not await cluster.ready():
+            stage.problems.append("not every worker was ready at the end")
         ends = await cluster.stop_all()
         stage.problems += [f"a worker ended with code {c}, {s:.1f} s after SIGTERM" for c, s in ends if c or s > 10]
         await asyncio.sleep(0.3)
