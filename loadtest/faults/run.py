@@ -38,7 +38,7 @@ from streams import log
 from streams.broker.kafka import KafkaBroker
 from streams.config import Settings
 from streams.producer import Producer
-from streams.topics import ensure_topics
+from streams.topics import Topics, ensure_topics
 
 PARTITIONS = 4
 TICK_SECONDS = 0.05
@@ -140,7 +140,7 @@ async def one_run(
         producer = await stack.enter_async_context(Producer(settings.connection(), delivery_timeout_ms=180_000))
         injecting = asyncio.create_task(_inject(scenario, stage, fault_at))
         feed_started = time.monotonic()
-        await _feed(producer, topics.usage.name, records, form.feed_seconds)
+        await _feed(producer, topics, records, form.feed_seconds)
         await injecting
         difference = await _until_right(expected, outputs, destination, cluster, form.deadline_seconds)
         right_after = time.monotonic() - feed_started - form.feed_seconds
@@ -189,7 +189,7 @@ async def _inject(scenario: Scenario, stage: Stage, after_seconds: float) -> Non
     await scenario.inject(stage)
 
 
-async def _feed(producer: Producer, topic: str, records: list[Record], seconds: float) -> None:
+async def _feed(producer: Producer, topics: Topics, records: list[Record], seconds: float) -> None:
     """Each record at its time; returns once the broker has them all."""
     started = time.monotonic()
     at = 0
@@ -197,10 +197,12 @@ async def _feed(producer: Producer, topic: str, records: list[Record], seconds: 
         elapsed = time.monotonic() - started
         rows = defaultdict(list)
         while at < len(records) and records[at].play * seconds <= elapsed:
-            rows[records[at].partition].append((records[at].key, records[at].value))
+            record = records[at]
+            topic = topics.foreign if record.foreign else topics.usage
+            rows[topic.name, record.partition].append((record.key, record.value))
             at += 1
-        for partition, part in rows.items():
-            await producer.send_many(topic, partition, part)
+        for (topic_name, partition), part in rows.items():
+            await producer.send_many(topic_name, partition, part)
         await asyncio.sleep(TICK_SECONDS)
     await producer.flush()
 

@@ -14,12 +14,15 @@ and sessions end while it runs. What is in it, and why no fault may change what 
   Both overrun by any projection from the first minute they burn, so the minute in which they fire is fixed.
 - One call charged $900 where the price table says cents; one only, since each partition judges prices by itself.
 - One producer's clock goes an hour ahead of the real one for a while: these events count, and move nothing.
+- Events in JSON under keys of their own, which come by way of the foreign topic and hence a little later: a cent each,
+  without a session.
 - Repeats, at once and thousands of events later; records that are no events, each with bytes of its own.
 - At the end an event in every partition that ends every session but those of the clock that is ahead.
 
 The same seed gives the same records, apart from the clock that is ahead. Cost: about a second and 60 MB for 24,000.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +47,7 @@ PEERS = (("claims", "triage", "house-a"), ("claims", "letters", "house-b"), ("tr
 TEAMS = ("ads", "chat", "docs", "search", "sales", "labs")
 SURGE_MINUTES = range(75, 87)
 BURST_MINUTE = 60
+FOREIGN_TEAM = "partner"
 PRICE_ERROR_MINUTE = 55
 AHEAD = (0.45, 0.6)
 """The part of the time in which one clock is ahead."""
@@ -79,6 +83,8 @@ class Record:
     value: bytes
     event: dict | None
     """None if the value is no event."""
+    foreign: bool = False
+    """Of the foreign topic instead of the usage topic."""
 
 
 class _Maker:
@@ -115,13 +121,11 @@ def make_stream(seed: int, *, partitions: int, now_ms: int, events: int = 24_000
     _sessions(maker)
     _budgets_and_rates(maker)
     _late(maker, 200)
+    _foreign(maker, 400)
     _clock_ahead(maker, now_ms, 150)
     _background(maker, max(events - maker.made, 0))
     timeline = sorted(maker.timeline, key=lambda item: item[0])
-    records = [
-        Record(play, partition_for(event_key(event), partitions), event_key(event), encode("usage_event", event), event)
-        for play, event in _with_repeats(timeline, rng)
-    ]
+    records = [_record(play, event, partitions) for play, event in _with_repeats(timeline, rng)]
     records = list(_with_poison(records, rng, partitions))
     for partition in range(partitions):
         event = maker.template | {
@@ -132,6 +136,14 @@ def make_stream(seed: int, *, partitions: int, now_ms: int, events: int = 24_000
         }
         records.append(Record(1.0, partition, event_key(event), encode("usage_event", event), event))
     return records
+
+
+def _record(play: float, event: dict, partitions: int) -> Record:
+    if event["team"] == FOREIGN_TEAM:
+        key = event["event_id"].encode()
+        return Record(play, partition_for(key, partitions), key, json.dumps(event).encode(), event, foreign=True)
+    key = event_key(event)
+    return Record(play, partition_for(key, partitions), key, encode("usage_event", event), event)
 
 
 def _sessions(maker: _Maker) -> None:
@@ -186,6 +198,17 @@ def _late(maker: _Maker, count: int) -> None:
         )
 
 
+def _foreign(maker: _Maker, count: int) -> None:
+    for i in range(count):
+        maker.add(
+            (i + 0.5) * (MINUTES - 1) / count,
+            source="partner-gateway",
+            team=FOREIGN_TEAM,
+            model="partner-model",
+            cost_nano_usd=CENT,
+        )
+
+
 def _clock_ahead(maker: _Maker, now_ms: int, count: int) -> None:
     for i in range(count):
         minute = (i + 0.5) * MINUTES / count
@@ -230,18 +253,20 @@ def _with_repeats(timeline: list[tuple[float, dict]], rng: random.Random) -> lis
 
 
 def _with_poison(records: list[Record], rng: random.Random, partitions: int) -> Iterator[Record]:
-    """Every 300th: no Avro, Avro that breaks off, a count below zero, an event without identity."""
+    """Every 300th: no Avro, Avro that breaks off, a count below zero, an event without identity, half a JSON object."""
     for number, record in enumerate(records):
         yield record
         if number % 300 == 150 and record.event is not None:
             tag = f"poison-{number}"
-            kind = number // 300 % 4
+            kind = number // 300 % 5
             if kind == 0:
                 value = rng.randbytes(40) + tag.encode()
             elif kind == 1:
                 value = encode("usage_event", record.event | {"event_id": tag})[:-9]
             elif kind == 2:
                 value = encode("usage_event", record.event | {"event_id": tag, "input_tokens": -5})
-            else:
+            elif kind == 3:
                 value = encode("usage_event", record.event | {"event_id": "", "user": tag})
-            yield Record(record.play, rng.randrange(partitions), tag.encode(), value, None)
+            else:
+                value = f'{{"event_id": "{tag}", "source": 5'.encode()
+            yield Record(record.play, rng.randrange(partitions), tag.encode(), value, None, foreign=kind == 4)
