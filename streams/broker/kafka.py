@@ -114,8 +114,16 @@ class KafkaBroker:
         )
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         try:
+            # One argument with its value: an id may begin with a dash.
             done = subprocess.run(
-                [*self._java("128m"), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", self._properties],
+                [
+                    *self._java("128m"),
+                    "kafka.tools.StorageTool",
+                    "format",
+                    f"--cluster-id={cluster}",
+                    "-c",
+                    self._properties,
+                ],
                 capture_output=True,
                 text=True,
                 check=False,

@@ -88,3 +88,11 @@ def test_jars_of_another_version_have_another_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert jar_folder().parent == tmp_path / "tenfold"
     assert jar_folder().name.startswith("kafka-")
+
+
+@pytest.mark.kafka
+def test_a_cluster_id_may_begin_with_a_dash(kafka_broker, monkeypatch):
+    """One random id in 64 does, and Kafka's formatter took it for an option."""
+    monkeypatch.setattr(kafka.uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
+    with KafkaBroker() as broker:
+        assert broker.running
