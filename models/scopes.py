@@ -4,6 +4,7 @@ The key of a scope is text that cannot be ambiguous, since names may hold any ch
 records, ids of findings and partitioning, so it must never change.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 SCOPE_KINDS = ("team", "model", "team_model", "agent", "use_case")
@@ -43,10 +44,15 @@ class Scope(NamedTuple):
 
     @property
     def key(self) -> str:
-        escaped = (name.replace("\\", "\\\\").replace("|", "\\|") for name in self.names)
-        return f"{self.kind}:{'|'.join(escaped)}"
+        return _key(self)
 
     @property
     def label(self) -> str:
         """For people: ``payments × gpt-5.4``; an empty name reads ``(unknown)``."""
         return " × ".join(name or "(unknown)" for name in self.names)
+
+
+@lru_cache(maxsize=1 << 16)  # Every window that changes is published under it, several times a second.
+def _key(scope: Scope) -> str:
+    escaped = (name.replace("\\", "\\\\").replace("|", "\\|") for name in scope.names)
+    return f"{scope.kind}:{'|'.join(escaped)}"

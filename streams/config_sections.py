@@ -122,7 +122,7 @@ class TransportSettings(Section):
     fetch_max_wait: DurationMs = _duration(100, "1ms", le=30_000)
     """How long a broker holds a fetch that has nothing to give: part of the delay of a quiet topic."""
     max_partition_fetch_bytes: int = Field(
-        default=1 << 20, ge=1 << 14, le=1 << 26, description="bytes from 16384 to 67108864"
+        default=2 << 20, ge=1 << 14, le=1 << 26, description="bytes from 16384 to 67108864"
     )
 
     @model_validator(mode="after")

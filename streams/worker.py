@@ -26,6 +26,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.config import Settings
 from streams.errors import RetryableError
 from streams.follow import follow
+from streams.memory import freeze_objects, keep_freed_memory
 from streams.producer import Producer
 from streams.registry import schema_fetcher
 from streams.state.store import StateStore
@@ -47,6 +48,7 @@ def clock_ms() -> int:
 
 async def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; raises TenfoldError with the reason for anything else."""
+    keep_freed_memory()
     async with contextlib.AsyncExitStack() as stack:
         if settings.broker.embedded:
             broker = stack.enter_context(EmbeddedBroker())
@@ -131,6 +133,7 @@ async def run_worker(settings: Settings) -> None:
             raise RetryableError(
                 f"{topics.baselines.name} was not read within {CATCH_UP_SECONDS:.0f} s: a broker does not answer"
             )
+        freeze_objects()
         log.info("worker_started", servers=kafka.servers, group=settings.transport.group)
         await run_app(app, stop=stop)
         log.info("worker_stopped")

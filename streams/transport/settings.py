@@ -70,7 +70,7 @@ class TransportSettings:
     request_timeout_ms: int = 90_000
     fetch_max_wait_ms: int = 100
     fetch_max_bytes: int = 16 << 20
-    max_partition_fetch_bytes: int = 1 << 20
+    max_partition_fetch_bytes: int = 2 << 20
     client_rack: str | None = None
     assignment_timeout_ms: int = 120_000
     """Longest wait for partitions, at start or in a rebalance, before the process is given up."""
