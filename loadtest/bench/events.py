@@ -1,0 +1,187 @@
+"""Canonical usage events by the million, for benches: made as arrays, sent to a topic with librdkafka.
+
+Every event is plain Avro of ``schemas/usage_event.avsc``, about 200 bytes, keyed by its session, in the partition
+``session % partitions``. An event is a copy of one fastavro encoding with a few bytes of fixed width overwritten
+(ids, time, tokens), so a million take a second to make; tests decode them again with fastavro. The same seed gives
+the same bytes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from schemas.codec import encode
+
+START_MS = 1_795_460_400_000
+MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-pro")
+ID_HEX = 32
+"""Digits of event and session ids."""
+ZIPF_EXPONENT = 1.1
+CHUNK = 100_000
+MIN_TOKENS, MAX_TOKENS = 64, 8191
+"""Whose zigzag varints have two bytes."""
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a topic is filled with. ``events_per_second`` is of event time."""
+
+    events: int
+    sessions: int = 100_000
+    teams: int = 100
+    keys: Literal["uniform", "zipf"] = "uniform"
+    partitions: int = 4
+    padding: int = 0
+    """Bytes added to each event, in its ``region``."""
+    events_per_second: int = 500_000
+    seed: int = 1
+
+
+def session_numbers(load: Load) -> Iterator[np.ndarray]:
+    """int64 session number of each event, in chunks."""
+    rng = np.random.default_rng(load.seed)
+    if load.keys == "zipf":
+        weights = np.arange(1, load.sessions + 1, dtype=np.float64) ** -ZIPF_EXPONENT
+        edges = np.cumsum(weights) / weights.sum()
+    for at in range(0, load.events, CHUNK):
+        n = min(CHUNK, load.events - at)
+        if load.keys == "zipf":
+            yield np.minimum(np.searchsorted(edges, rng.random(n)), load.sessions - 1)
+        else:
+            yield rng.integers(0, load.sessions, n)
+
+
+def values(load: Load) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+    """(session int64[n], Avro values) in chunks, in order of event time."""
+    rng = np.random.default_rng(load.seed + 1)
+    templates = [_Template(load, model) for model in range(len(MODELS))]
+    at = 0
+    for sessions in session_numbers(load):
+        n = len(sessions)
+        number = at + np.arange(n)
+        time_ms = START_MS + number * 1000 // load.events_per_second
+        tokens = rng.integers(MIN_TOKENS, MAX_TOKENS, (n, 2))
+        out = np.empty(n, object)
+        for model, template in enumerate(templates):
+            rows = np.flatnonzero(sessions % len(MODELS) == model)
+            out[rows] = template.fill(number[rows], sessions[rows], time_ms[rows], tokens[rows])
+        yield sessions, out.tolist()
+        at += n
+
+
+def session_key(session: int) -> bytes:
+    """Kafka key of a session's events: its id."""
+    return _hex(np.array([session]), 0x5E).tobytes()
+
+
+class _Template:
+    """One encoded event of a model, and where its varying parts lie."""
+
+    def __init__(self, load: Load, model: int):
+        self.teams = load.teams
+        width = len(str(max(load.teams - 1, 1)))
+        event = {
+            "event_id": "E" * ID_HEX,
+            "source": "bench",
+            "event_time": START_MS,
+            "session_id": "S" * ID_HEX,
+            "team": "team-" + "T" * width,
+            "agent": f"agent-{model}",
+            "use_case": "bench",
+            "environment": "production",
+            "user": "u" * 16,
+            "provider": "openai",
+            "model": MODELS[model],
+            "region": "r" * load.padding,
+            "input_tokens": MIN_TOKENS,
+            "output_tokens": MAX_TOKENS,
+            "response_id": "r" * 18,
+        }
+        data = encode("usage_event", event)
+        self.bytes = np.frombuffer(data, np.uint8)
+        self.event_id = data.index(b"E" * ID_HEX)
+        self.session_id = data.index(b"S" * ID_HEX)
+        self.team, self.team_width = data.index(b"T" * width), width
+        self.time = data.index(_varint(START_MS))
+        self.input = data.index(_varint(MIN_TOKENS), self.team)
+        self.output = data.index(_varint(MAX_TOKENS), self.input + 2)
+
+    def fill(self, number: np.ndarray, session: np.ndarray, time_ms: np.ndarray, tokens: np.ndarray) -> list[bytes]:
+        rows = np.tile(self.bytes, (len(number), 1))
+        rows[:, self.event_id : self.event_id + ID_HEX] = _hex(number, 0xE7)
+        rows[:, self.session_id : self.session_id + ID_HEX] = _hex(session, 0x5E)
+        digits = session % self.teams
+        for place in range(self.team_width):
+            rows[:, self.team + self.team_width - 1 - place] = ord("0") + digits // 10**place % 10
+        _put_varint(rows, self.time, time_ms)
+        _put_varint(rows, self.input, tokens[:, 0])
+        _put_varint(rows, self.output, tokens[:, 1])
+        size = rows.shape[1]
+        data = rows.tobytes()
+        return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _hex(number: np.ndarray, salt: int) -> np.ndarray:
+    """Digits uint8[n, 32] of a well mixed id for each number (splitmix64, twice)."""
+    out = np.empty((len(number), ID_HEX), np.uint8)
+    for half in range(2):
+        z = number.astype(np.uint64) * np.uint64(2) + np.uint64(half) + np.uint64(salt << 40)
+        z *= np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+        for digit in range(16):
+            out[:, 16 * half + digit] = _HEX[(z >> np.uint64(4 * digit)) & np.uint64(15)]
+    return out
+
+
+def _varint(value: int) -> bytes:
+    zigzag, out = value << 1, bytearray()
+    while zigzag > 127:
+        out.append(zigzag & 127 | 128)
+        zigzag >>= 7
+    return bytes([*out, zigzag])
+
+
+def _put_varint(rows: np.ndarray, at: int, value: np.ndarray) -> None:
+    """Overwrite a varint by others that have as many bytes."""
+    zigzag = value << 1
+    width = len(_varint(int(value[0]))) if len(value) else 0
+    for byte in range(width):
+        last = byte == width - 1
+        rows[:, at + byte] = zigzag >> 7 * byte & 127 | (0 if last else 128)
+
+
+def fill_topic(bootstrap: str, topic: str, load: Load) -> None:
+    """Send the load with librdkafka, lz4, in batches as large as a busy producer makes them; returns when stored."""
+    from confluent_kafka import Producer
+
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "compression.type": "lz4",
+            "linger.ms": 100,
+            "batch.size": 1 << 20,
+            "batch.num.messages": 10_000,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 1 << 20,
+        }
+    )
+    keys: dict[int, bytes] = {}
+    for sessions, chunk in values(load):
+        for session, value in zip(sessions.tolist(), chunk, strict=True):
+            key = keys.get(session)
+            if key is None:
+                key = keys[session] = session_key(session)
+            while True:
+                try:
+                    producer.produce(topic, value, key, partition=session % load.partitions)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        producer.poll(0)
+    if left := producer.flush(120):
+        raise TimeoutError(f"{left} events could not be sent to {topic} within 120 s")
