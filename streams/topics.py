@@ -64,6 +64,7 @@ class Topics:
     anomalies: Topic
     rejected: Topic
     notifications: Topic
+    feedback: Topic
 
     def __iter__(self):
         return (getattr(self, name) for name in self.__slots__)
@@ -97,6 +98,7 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 8) -> Topics:
         anomalies=deleted("anomalies", "finding id", "finding", 90),
         rejected=deleted("rejected", "topic, partition and offset", "rejected", 30),
         notifications=compacted("notifications", "dedup key", ""),
+        feedback=compacted("feedback", "subject and verdict", "feedback"),
     )
 
 
