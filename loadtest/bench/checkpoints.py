@@ -1,4 +1,4 @@
-"""What checkpoints cost: ``python -m loadtest.bench.checkpoints --out loadtest/results/checkpoints.json``.
+"""What checkpoints cost: ``tenfold bench checkpoints --out loadtest/results/checkpoints.json``.
 
 One input partition with a million live sessions, of which fifty thousand change between two checkpoints. Measured:
 the pause of the stream while what is due is copied, the bytes a changed session costs, the events counted in a second
@@ -7,19 +7,17 @@ with and without checkpoints, and the time to restore from a broker, from connec
 Takes some three minutes and 3 GB. Prints one JSON object.
 """
 
-import argparse
 import asyncio
-import contextlib
 import json
-import os
-import platform
 import statistics
 import time
 import uuid
 from pathlib import Path
 
+import click
 import numpy as np
 
+from loadtest.bench import machine
 from models.config import EngineConfig
 from models.engine import STATE_VERSION, UsageEngine
 from models.pricing import PriceTable
@@ -193,6 +191,7 @@ def size_of(engine: UsageEngine, usage: Usage, changed: int, at_ms: int) -> int:
 
 
 def bench(sessions: int, changed: int, broker: str) -> dict:
+    ran_on = machine.describe()
     engine, usage = filled(sessions)
     found, deltas = pauses(engine, usage, changed)
     started = time.perf_counter()
@@ -221,28 +220,18 @@ def bench(sessions: int, changed: int, broker: str) -> dict:
         "events_per_second": {"off": round(off), "on": round(on), "ratio": round(on / off, 3)},
         "checkpoint_interval_seconds": CHECKPOINT_SECONDS,
         "restore": {"broker": broker, **restored},
-        "machine": {"cores": os.cpu_count(), "memory_gb": _memory_gb(), "python": platform.python_version()},
+        "machine": ran_on,
     }
 
 
-def _memory_gb() -> int | None:
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    return None
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What checkpoints cost.")
-    parser.add_argument("--sessions", type=int, default=1_000_000)
-    parser.add_argument("--changed", type=int, default=50_000)
-    parser.add_argument("--broker", choices=("kafka", "embedded"), default="kafka")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    text = json.dumps(bench(arguments.sessions, arguments.changed, arguments.broker), indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
-
-
-if __name__ == "__main__":
-    main()
+@click.command()
+@click.option("--sessions", default=1_000_000, show_default=True, help="Live sessions.")
+@click.option("--changed", default=50_000, show_default=True, help="Sessions that change between two checkpoints.")
+@click.option("--broker", type=click.Choice(("kafka", "embedded")), default="kafka", show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the result.")
+def checkpoints(sessions: int, changed: int, broker: str, out: Path | None) -> None:
+    """What checkpoints cost: pause of the stream, bytes, events per second, time to restore."""
+    text = json.dumps(bench(sessions, changed, broker), indent=2)
+    click.echo(text)
+    if out:
+        out.write_text(text + "\n")
