@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 lock:
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q -e '.[dev,dev-broker]'
+	@$(BIN)/pip install -q -e '.[dev,dev-broker,bench]'
 	@{ echo "# Exact versions that \`make setup\` installs and CI tests; change with \`make lock\`."; \
 	   $(BIN)/pip freeze --exclude-editable; } > constraints.txt
 	@touch $(VENV)/.installed
