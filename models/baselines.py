@@ -47,6 +47,9 @@ MIN_CHILDREN = 5
 """Child medians needed to estimate tau; with fewer it is at least the prior's."""
 WARN_MIN_BASELINE = 5
 """Under five sessions nothing is reliable (notes 4.2): no warning from the ratio either."""
+P99_MIN_BASELINE = 100
+"""Of fewer sessions the p99 is the dearest: one that was flagged before its peers were known would hide the next."""
+
 
 GroupKey = tuple[int, str, str, str]
 """(level, team, agent, model); names that the level does not use are empty."""
@@ -291,8 +294,9 @@ class Baselines:
         page = max(
             expected * config.ratio * np.exp(config.page_margin * se),
             expected + config.min_excess_nano_usd,
-            stats.p99_nano_usd,
         )
+        if stats.n >= P99_MIN_BASELINE:
+            page = max(page, stats.p99_nano_usd)
         if stats.reliable < config.min_baseline:
             page = max(config.absolute_cap_nano_usd, page)
         if stats.reliable < WARN_MIN_BASELINE:

@@ -3,7 +3,7 @@
 The comparison itself is one threshold per peer group inside the session kernel; the thresholds come from
 models.baselines. This file says what crossing one means to a person. Warning: ratio times the median and half a
 standard error of it; only info while the excess is not worth a dollar. Critical: a whole standard error, at least
-20 peers, a dollar of excess, and above the peers' p99.
+20 peers, a dollar of excess, and, of a hundred peers or more, to be above their p99.
 Until a group has 20 sessions only an absolute cap pages.
 """
 

@@ -169,3 +169,20 @@ def test_days_without_weight_are_forgotten():
     assert any(slot is not None for slot in baselines.take_delta(EVERYTHING)["slots"])
     baselines.expire((DAY + 8) * DAY_MS)
     assert all(slot is None for slot in baselines.take_delta(EVERYTHING)["slots"])
+
+
+def test_one_dear_session_of_the_cold_start_does_not_hide_the_next():
+    """Two dozen peers' p99 is their maximum: it says nothing until there are a hundred."""
+    config = SessionOutlierConfig()
+    baselines = Baselines(config)
+    group = baselines.register("t", "a", "m")
+    # Flagged by the cap before anything was known of its peers, so there was nothing to winsorise it to.
+    observe(baselines, group, [64 * USD], flagged=True)
+    observe(baselines, group, [2 * USD] * 24)
+    baselines.merge(broadcast(baselines))
+    assert baselines.stats[group].p99_nano_usd > 60 * USD
+    assert baselines.page[group] < 30 * USD
+    observe(baselines, group, [2 * USD] * 73 + [64 * USD] * 3)
+    baselines.merge(broadcast(baselines))
+    assert baselines.stats[group].n > 100
+    assert baselines.page[group] > 60 * USD
