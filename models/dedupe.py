@@ -14,7 +14,7 @@ The chance that two different identities collide among the last 2 M is 2e-7 over
 import numpy as np
 from numba import njit
 
-from models.hashtable import EMPTY, mix
+from models.hashtable import AHEAD, EMPTY, mix, prefetch_slot
 from models.rolling import EVERYTHING, SLICES, due_of_log
 
 FIRST_CAPACITY = 1 << 15
@@ -52,7 +52,12 @@ def mark_fresh(generations, logs, state, limit, status, source, event_id, fresh)
     source, event_id uint64[n]. Returns the number of duplicates.
     """
     duplicates = 0
-    for i in range(len(status)):
+    n = len(status)
+    for i in range(n):
+        if i + AHEAD < n:
+            key = mix(source[i + AHEAD], event_id[i + AHEAD])
+            prefetch_slot(generations[0], key)
+            prefetch_slot(generations[1], key)
         fresh[i] = False
         if status[i] != 0:
             continue

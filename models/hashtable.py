@@ -7,10 +7,44 @@ reserves room before a batch (load at most 1/2, so a probe ends). About 24 bytes
 """
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 EMPTY = np.uint64(0)
 MIN_CAPACITY = 1024
+AHEAD = 16
+"""Events between asking for what a probe will touch and the probe: about as long as main memory takes to answer."""
+
+
+@intrinsic
+def _prefetch(_typing, address):
+    if address != types.int64:
+        return None
+
+    def codegen(_context, builder, _signature, args):
+        word = ir.IntType(32)
+        pointer = builder.inttoptr(args[0], cgutils.voidptr_t)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, word, word, word])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # For reading, to be kept in all caches, data.
+        builder.call(prefetch, [pointer, word(0), word(3), word(1)])
+        return _context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@njit(cache=True, nogil=True, inline="always")
+def prefetch(array, row):
+    """Ask for the cache line where ``row`` of a C-contiguous array begins. Any row is allowed: it cannot fault."""
+    _prefetch(np.int64(array.ctypes.data) + np.int64(row) * np.int64(array.strides[0]))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def prefetch_slot(keys, key):
+    """Ask for the slot of ``key``."""
+    prefetch(keys, key & np.uint64(len(keys) - 1))
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -19,7 +19,7 @@ from numba import njit
 
 from models.config import SessionConfig
 from models.counters import COST, COUNTERS
-from models.hashtable import EMPTY, Index, find, grown, put, remove
+from models.hashtable import AHEAD, EMPTY, Index, find, grown, prefetch, prefetch_slot, put, remove
 from models.rolling import due
 from schemas.columns import Columns, string_index
 
@@ -84,7 +84,21 @@ def apply_events(
     state[2] = 0
     state[3] = 0
     state[4] = 0
-    for i in range(len(combo)):
+    n = len(combo)
+    for i in range(n):
+        # Slots first; once they are here, what the rows they lead to hold: lines come in while others are worked on.
+        if i + 2 * AHEAD < n:
+            prefetch_slot(keys, hashes[i + 2 * AHEAD, _SESSION])
+            prefetch_slot(rows, hashes[i + 2 * AHEAD, _SESSION])
+        if i + AHEAD < n:
+            row = find(keys, rows, hashes[i + AHEAD, _SESSION])
+            prefetch(sums, row)
+            prefetch(sums, row + 1)  # A row may lie across two lines.
+            prefetch(times, row)
+            prefetch(row_combo, row)
+            prefetch(level, row)
+            prefetch(reported, row)
+            prefetch(changed, row)
         if combo[i] < 0:
             continue
         key = hashes[i, _SESSION]
@@ -127,7 +141,7 @@ def apply_events(
         if not changed[row]:
             changed[row] = True
             state[5] += 1
-        for c in range(counters.shape[1]):
+        for c in range(len(COUNTERS)):
             sums[row, c] += counters[i, c]
         if time < times[row, FIRST]:
             times[row, FIRST] = time

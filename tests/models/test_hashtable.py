@@ -3,8 +3,9 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
-from models.hashtable import MIN_CAPACITY, Index, find, grown, put, remove
+from models.hashtable import MIN_CAPACITY, Index, find, grown, prefetch, put, remove
 
 # Few distinct low bits, so that keys collide and probe runs wrap around the end of the table.
 keys = st.builds(
@@ -45,3 +46,12 @@ def test_grown_keeps_contents_and_zeroes_the_rest():
     assert bigger[:3].sum() == 6
     assert bigger[3:].sum() == 0
     assert grown(bigger, 5) is bigger
+
+
+def test_any_row_may_be_asked_for():
+    @njit
+    def ask(array, row):
+        prefetch(array, row)
+
+    for row in (0, 3, -1, 10**12):
+        ask(np.zeros((4, 2), np.int64), row)
