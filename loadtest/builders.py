@@ -33,5 +33,8 @@ def columns_of(events: list[dict], first_offset: int = 0) -> Columns:
             columns.start[row, column] = len(payload)
             columns.length[row, column] = len(text.encode())
             payload += text.encode()
+        tags = repr(sorted(event.get("tags", {}).items())).encode()
+        columns.tags_start[row], columns.tags_length[row] = len(payload), len(tags)
+        payload += tags
     columns.payload = np.frombuffer(bytes(payload), np.uint8)
     return columns

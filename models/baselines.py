@@ -23,17 +23,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.config import DAY_MS, SessionOutlierConfig
+from models.config import DAY_MS, RunawayConfig, SessionOutlierConfig
+from models.counters import CACHE_READ, CACHE_WRITE, COST, COUNTERS, EVENTS, INPUT, OUTPUT
 from models.hashtable import grown
 from models.rolling import due
-from models.sessions import NEVER
+from models.session_kernels import (
+    BIN_LN_WIDTH,
+    BINS,
+    COST_EDGES,
+    LIMIT_CALLS,
+    LIMIT_PAGE,
+    LIMIT_STEP,
+    LIMIT_WARN,
+    LIMIT_WATCH_CALLS,
+    LIMIT_WATCH_COST,
+    LIMITS,
+    LOWEST_COST_NANO_USD,
+    NEVER,
+    STEPS,
+)
+from models.sessions import EndedRuns
 
-BINS = 64
-BIN_LN_WIDTH = np.log(1.35)
-"""Relative width of a bin: a quantile is right within 15 %."""
-LOWEST_COST_NANO_USD = 10_000
-"""Lower edge of bin 0: a thousandth of a cent; with 64 bins the last one begins at about $1,600."""
 LOWEST_EVENTS = 1
+STEP_SUMS = len(COUNTERS)
+"""Where the sums of the steps begin: for each of STEPS the number of runs, the sum of their cost bins and of its
+square, which are the mean and spread of ln cost at that call."""
+SUMS = STEP_SUMS + 3 * STEPS
+TOKEN_WEIGHTS = {INPUT: 1.0, CACHE_READ: 0.1, CACHE_WRITE: 1.25, OUTPUT: 5.0}
+"""What a token of each kind usually costs against an input token: how much of a dearer token is mix, how much price."""
 
 TEAM_AGENT = 4
 """Level of all sessions of a team and agent, whatever their model: the peers of a session that has not named one.
@@ -41,6 +58,8 @@ TEAM_AGENT = 4
 It may name one yet (an agent often calls a tool first), so it must not be compared with sessions that never do.
 The other levels: 0 team x agent x model, 1 team x model, 2 model, 3 all.
 """
+PROJECTION_SD, PROJECTION_RATIO = 3.0, 3.0
+"""A session this far above its peers at the same call is on course for an outlier (notes 5.1 b)."""
 MIN_TAU2 = 0.1
 PRIOR_TAU2 = 1.0
 MIN_CHILDREN = 5
@@ -89,6 +108,16 @@ def quantile(bins: np.ndarray, q: float, lowest: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Usual:
+    """What an event of the group's sessions usually is: ratios of sums over the runs that were not flagged."""
+
+    event_cost_nano_usd: float
+    event_tokens: float
+    token_weight: float
+    """Mean of TOKEN_WEIGHTS over its tokens; 0 where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStats:
     """What a group is judged by: ln nano-USD and nano-USD."""
 
@@ -97,33 +126,69 @@ class GroupStats:
     se: float
     p99_nano_usd: float
     events_median: float
+    events_p99: float
     reliable: float
     """Sessions of the largest group in the chain."""
+    usual: Usual
 
     @property
     def expected_nano_usd(self) -> int:
         return round(float(np.exp(self.mu)))
 
 
-@dataclass(slots=True)
-class _Merged:
-    cost_bins: np.ndarray
-    event_bins: np.ndarray
+def token_weight(counters) -> float:
+    """Weighted tokens of counters (models.counters), in input tokens."""
+    return sum(weight * float(counters[at]) for at, weight in TOKEN_WEIGHTS.items())
 
-    def moments(self) -> tuple[float, float, float]:
-        """(n, log-median, variance of the log-median)."""
-        n = float(self.cost_bins.sum())
-        m = float(np.log(quantile(self.cost_bins, 0.5, LOWEST_COST_NANO_USD)))
+
+class _Merged:
+    """A group's histograms and what follows from them alone."""
+
+    __slots__ = ("cost_bins", "event_bins", "events_median", "events_p99", "m", "n", "p99", "steps", "usual", "v")
+
+    def __init__(self, record: dict, min_baseline: int):
+        self.cost_bins = np.asarray(record["cost_bins"], np.float64)
+        self.event_bins = np.asarray(record["event_bins"], np.float64)
+        sums = np.zeros(SUMS)
+        sums[: len(record["sums"])] = record["sums"]
+        self.n = float(self.cost_bins.sum())
+        if self.n <= 0:
+            return
+        self.m = float(np.log(quantile(self.cost_bins, 0.5, LOWEST_COST_NANO_USD)))
         centres = np.log(LOWEST_COST_NANO_USD) + (np.arange(BINS) + 0.5) * BIN_LN_WIDTH
-        d = float((self.cost_bins * np.abs(centres - m)).sum() / n)
-        return n, m, 1.57 * (1.2533 * d) ** 2 / n
+        d = float((self.cost_bins * np.abs(centres - self.m)).sum() / self.n)
+        self.v = 1.57 * (1.2533 * d) ** 2 / self.n
+        self.p99 = quantile(self.cost_bins, 0.99, LOWEST_COST_NANO_USD)
+        self.events_median = quantile(self.event_bins, 0.5, LOWEST_EVENTS)
+        self.events_p99 = quantile(self.event_bins, 0.99, LOWEST_EVENTS)
+        events, tokens = max(float(sums[EVENTS]), 1.0), float(sums[list(TOKEN_WEIGHTS)].sum())
+        self.usual = Usual(float(sums[COST]) / events, tokens / events, token_weight(sums) / max(tokens, 1.0))
+        self.steps = _step_limits(sums[STEP_SUMS:].reshape(STEPS, 3), min_baseline)
+
+
+def _step_limits(steps: np.ndarray, min_baseline: int) -> list[int]:
+    """Cost at each step that is three standard deviations and three times above the mean: nano-USD.
+
+    steps float64[STEPS, 3]: runs, sum and sum of squares of their cost bins.
+    """
+    limits = []
+    for n, total, squares in steps.tolist():
+        if n < min_baseline:
+            limits.append(NEVER)
+            continue
+        mean = total / n
+        spread = max(float(np.sqrt(max(squares / n - mean**2, 0.0))), 1.0)
+        above = max(PROJECTION_SD * spread, np.log(PROJECTION_RATIO) / BIN_LN_WIDTH)
+        limits.append(_bounded(LOWEST_COST_NANO_USD * np.exp(BIN_LN_WIDTH * (mean + 0.5 + above))))
+    return limits
 
 
 class Baselines:
     """Own histograms of one partition, and thresholds from the merged ones."""
 
-    def __init__(self, config: SessionOutlierConfig):
+    def __init__(self, config: SessionOutlierConfig, runaway: RunawayConfig):
         self.config = config
+        self.runaway = runaway
         self._own: dict[tuple[GroupKey, int], int] = {}
         """(group, day) -> row"""
         self._slots: list[tuple[GroupKey, int] | None] = []
@@ -131,6 +196,8 @@ class Baselines:
         self._free: list[int] = []
         self._bins = np.zeros((16, 2, BINS), np.int64)
         """Cost and event histogram of each row."""
+        self._sums = np.zeros((16, SUMS), np.int64)
+        """Counters of the runs that were not flagged, and the steps of all."""
         self._changed = np.zeros(16, np.bool_)
         self._expired_day: int | None = None
         self._dirty: set[tuple[GroupKey, int]] = set()
@@ -138,10 +205,10 @@ class Baselines:
         self._merged: dict[GroupKey, _Merged] = {}
         self._numbers: dict[tuple[str, str, str], int] = {}
         self._names: list[tuple[str, str, str]] = []
+        self._fed: list[tuple[GroupKey, ...]] = []
         self.stats: list[GroupStats | None] = []
-        self.warn = np.zeros(0, np.int64)
-        self.page = np.zeros(0, np.int64)
-        self._moments: dict[GroupKey, tuple[float, float, float]] = {}
+        self.limits = np.zeros((0, LIMITS), np.int64)
+        """What the session kernel compares with, one row per most specific group."""
         self._tau2: dict[GroupKey, float] = {}
         self._shrunk: dict[GroupKey, tuple[float, float]] = {}
 
@@ -151,40 +218,39 @@ class Baselines:
         if names not in self._numbers:
             self._numbers[names] = len(self._names)
             self._names.append(names)
+            self._fed.append(tuple(groups_fed(*names)))
             self.stats.append(None)
-            self.warn = np.append(self.warn, 0)
-            self.page = np.append(self.page, 0)
+            self.limits = np.concatenate([self.limits, np.full((1, LIMITS), NEVER)])
             self._judge(self._numbers[names])
         return self._numbers[names]
 
-    def observe(
-        self,
-        groups: np.ndarray,
-        last_event_ms: np.ndarray,
-        cost_nano_usd: np.ndarray,
-        events: np.ndarray,
-        flagged: np.ndarray,
-    ) -> None:
-        """Learn from ended runs: arrays of length k. Runs without a cost teach nothing.
+    def observe(self, groups: np.ndarray, runs: EndedRuns) -> None:
+        """Learn from ended runs; groups int[k]. Runs without a cost teach nothing.
 
         A flagged run counts as one at the threshold ratio, so that outliers do not hide the next ones.
         """
-        cost = cost_nano_usd.astype(np.float64)
-        for index in np.flatnonzero(flagged):
+        cost, events = runs.sums[:, COST].astype(np.float64), runs.sums[:, EVENTS]
+        for index in np.flatnonzero(runs.level > 0):
             stats = self.stats[groups[index]]
             if stats is not None:
                 cost[index] = min(cost[index], self.config.ratio * stats.expected_nano_usd)
-        cost_bin = bin_of(cost, LOWEST_COST_NANO_USD)
+        cost_bin = np.searchsorted(COST_EDGES, cost, side="right")
         event_bin = bin_of(events.astype(np.float64), LOWEST_EVENTS)
-        days = last_event_ms // DAY_MS
-        for index in np.flatnonzero(cost_nano_usd > 0).tolist():
-            for key in groups_fed(*self._names[groups[index]]):
+        days = runs.times[:, 2] // DAY_MS
+        sums = np.zeros((len(runs), SUMS), np.int64)
+        sums[:, :STEP_SUMS] = runs.sums * (runs.level == 0)[:, None]
+        reached = events[:, None] >= 1 << np.arange(STEPS)
+        path = runs.path * reached.astype(np.int64)
+        sums[:, STEP_SUMS:] = np.stack([reached, path, path**2], axis=2).reshape(len(runs), -1)
+        for index in np.flatnonzero(runs.sums[:, COST] > 0).tolist():
+            for key in self._fed[groups[index]]:
                 slot = (key, int(days[index]))
                 row = self._own.get(slot)
                 if row is None:
                     row = self._take_row(slot)
                 self._bins[row, 0, cost_bin[index]] += 1
                 self._bins[row, 1, event_bin[index]] += 1
+                self._sums[row] += sums[index]
                 self._changed[row] = True
                 self._dirty.add(slot)
 
@@ -195,9 +261,13 @@ class Baselines:
         else:
             row = len(self._slots)
             self._slots.append(slot)
-            self._bins, self._changed = grown(self._bins, row + 1), grown(self._changed, row + 1)
+            self._grow(row + 1)
         self._own[slot] = row
         return row
+
+    def _grow(self, rows: int) -> None:
+        self._bins, self._sums = grown(self._bins, rows), grown(self._sums, rows)
+        self._changed = grown(self._changed, rows)
 
     def expire(self, watermark_ms: int) -> None:
         """Forget the days whose weight has fallen below 1 % (7 half-lives)."""
@@ -211,6 +281,7 @@ class Baselines:
             self._slots[row] = None
             self._free.append(row)
             self._bins[row] = 0
+            self._sums[row] = 0
             self._changed[row] = True
 
     def take_dirty(self) -> list[dict]:
@@ -228,6 +299,7 @@ class Baselines:
                     "day": day,
                     "cost_bins": cost_bins.tolist(),
                     "event_bins": event_bins.tolist(),
+                    "sums": self._sums[self._own[slot]].tolist(),
                 }
             )
         self._dirty.clear()
@@ -237,9 +309,7 @@ class Baselines:
         """Take Baseline dicts in and judge every group anew."""
         for record in records:
             key = (record["level"], record["team"], record["agent"], record["model"])
-            self._merged[key] = _Merged(
-                np.asarray(record["cost_bins"], np.float64), np.asarray(record["event_bins"], np.float64)
-            )
+            self._merged[key] = _Merged(record, self.config.min_baseline)
         if records:
             self._shrink()
             for number in range(len(self._names)):
@@ -247,17 +317,16 @@ class Baselines:
 
     def _shrink(self) -> None:
         """(mu, se) of every group with sessions, from the top down."""
-        moments = {key: group.moments() for key, group in self._merged.items() if group.cost_bins.sum() > 0}
+        known = {key: group for key, group in self._merged.items() if group.n > 0}
         children: dict[GroupKey, list[tuple[float, float]]] = {}
-        for key, (_, m, v) in moments.items():
+        for key, group in known.items():
             parent = _parent(key)
             if parent is not None:
-                children.setdefault(parent, []).append((m, v))
+                children.setdefault(parent, []).append((group.m, group.v))
         self._tau2 = {key: _spread(child) for key, child in children.items()}
-        self._moments = moments
         self._shrunk = {}
-        for key in sorted(moments, key=_depth):
-            _, m, v = moments[key]
+        for key in sorted(known, key=_depth):
+            m, v = known[key].m, known[key].v
             parent = _parent(key)
             if parent not in self._shrunk or (parent == ALL and len(children[ALL]) < MIN_CHILDREN):
                 self._shrunk[key] = (m, float(np.sqrt(v)))
@@ -267,28 +336,34 @@ class Baselines:
             self._shrunk[key] = (b * m + (1 - b) * self._shrunk[parent][0], float(np.sqrt(b * v)))
 
     def _judge(self, number: int) -> None:
-        """Thresholds of one most-specific group from the nearest ancestor that has sessions."""
-        config = self.config
+        """Limits of one most-specific group from the nearest ancestor that has sessions."""
+        config, runaway = self.config, self.runaway
         keys = chain(*self._names[number])
         found = [key for key in keys if key in self._shrunk and key != ALL]
+        limits = self.limits[number]
+        limits[:] = NEVER
         if not found:
             self.stats[number] = None
-            self.warn[number] = self.page[number] = config.absolute_cap_nano_usd
+            limits[LIMIT_WARN] = limits[LIMIT_PAGE] = config.absolute_cap_nano_usd
+            limits[LIMIT_WATCH_COST] = _bounded(config.absolute_cap_nano_usd / config.ratio * runaway.watch_ratio)
+            limits[LIMIT_WATCH_CALLS] = _bounded(runaway.calls_cap / runaway.ratio)
+            limits[LIMIT_CALLS] = runaway.calls_cap
             return
         nearest = found[0]
         mu, se = self._shrunk[nearest]
         if nearest != keys[0]:
             se = float(np.sqrt(se**2 + self._tau2.get(nearest, PRIOR_TAU2)))
         merged = self._merged[nearest]
-        stats = GroupStats(
-            n=self._moments[nearest][0],
+        stats = self.stats[number] = GroupStats(
+            n=merged.n,
             mu=mu,
             se=se,
-            p99_nano_usd=quantile(merged.cost_bins, 0.99, LOWEST_COST_NANO_USD),
-            events_median=quantile(merged.event_bins, 0.5, LOWEST_EVENTS),
-            reliable=max(self._moments[key][0] for key in found),
+            p99_nano_usd=merged.p99,
+            events_median=merged.events_median,
+            events_p99=merged.events_p99,
+            reliable=max(self._merged[key].n for key in found),
+            usual=merged.usual,
         )
-        self.stats[number] = stats
         expected = float(np.exp(mu))
         warn = expected * config.ratio * np.exp(config.warn_margin * se)
         page = max(
@@ -297,12 +372,19 @@ class Baselines:
         )
         if stats.n >= P99_MIN_BASELINE:
             page = max(page, stats.p99_nano_usd)
-        if stats.reliable < config.min_baseline:
+        few = stats.reliable < config.min_baseline
+        if few:
             page = max(config.absolute_cap_nano_usd, page)
         if stats.reliable < WARN_MIN_BASELINE:
             warn = page
-        self.warn[number] = _bounded(min(warn, page))
-        self.page[number] = _bounded(page)
+        limits[LIMIT_WARN] = _bounded(min(warn, page))
+        limits[LIMIT_PAGE] = _bounded(page)
+        limits[LIMIT_WATCH_COST] = _bounded(expected * runaway.watch_ratio)
+        limits[LIMIT_WATCH_CALLS] = max(runaway.watch_min_calls, round(stats.events_median * runaway.watch_ratio))
+        calls = max(runaway.min_calls, round(stats.events_median * runaway.ratio), round(stats.events_p99))
+        limits[LIMIT_CALLS] = runaway.calls_cap if few else calls
+        if expected * (config.ratio - 1) >= config.min_excess_nano_usd:
+            limits[LIMIT_STEP:] = merged.steps
 
     def take_delta(self, slice_number: int) -> dict:
         """Copies of the own histograms that are due (models.rolling), and which are not published yet."""
@@ -313,6 +395,7 @@ class Baselines:
             "rows": rows,
             "slots": [None if slot is None else [*slot[0], slot[1]] for slot in slots],
             "bins": self._bins[rows],
+            "sums": self._sums[rows],
             "dirty": [self._own[slot] for slot in self._dirty],
         }
 
@@ -320,8 +403,8 @@ class Baselines:
         """Take one delta over the state so far; ``rebuild`` after the last."""
         used = delta["used"]
         self._slots += [None] * (used - len(self._slots))
-        self._bins, self._changed = grown(self._bins, used), grown(self._changed, used)
-        self._bins[delta["rows"]] = delta["bins"]
+        self._grow(used)
+        self._bins[delta["rows"]], self._sums[delta["rows"]] = delta["bins"], delta["sums"]
         for row, slot in zip(delta["rows"].tolist(), delta["slots"], strict=True):
             self._slots[row] = None if slot is None else (tuple(slot[:4]), slot[4])
         self._unpublished = delta["dirty"]

@@ -8,13 +8,13 @@ messages with one next_offset may differ: the one with more sessions is the late
 Newest day: the latest one that is not beyond the day after the watermark; a producer whose clock is years ahead
 would otherwise age everybody's baseline to nothing (apache/metron PR#1197, for baselines).
 
-Cost: 1.1 kB for each group, day and source partition, saved by rolling deltas (models.rolling). Called by
+Cost: 1.4 kB for each group, day and source partition, saved by rolling deltas (models.rolling). Called by
 models.rollup only.
 """
 
 import numpy as np
 
-from models.baselines import BINS, GroupKey
+from models.baselines import BINS, SUMS, GroupKey
 from models.config import DAY_MS, SessionOutlierConfig
 from models.hashtable import grown
 from models.rolling import due
@@ -36,6 +36,7 @@ class MergedBaselines:
         self._next_offset = np.zeros(16, np.int64)
         self._bins = np.zeros((16, 2, BINS), np.int64)
         """Cost and event histogram of each row."""
+        self._sums = np.zeros((16, SUMS), np.int64)
         self._changed = np.zeros(16, np.bool_)
         self._revision: dict[GroupKey, int] = {}
         self._days: set[int] = set()
@@ -57,6 +58,7 @@ class MergedBaselines:
                 continue
             self._next_offset[row] = next_offset
             self._bins[row] = bins
+            self._sums[row] = part["sums"]
             self._changed[row] = True
             self._days.add(part["day"])
             self._dirty.add(key)
@@ -80,7 +82,7 @@ class MergedBaselines:
 
     def _grow(self, rows: int) -> None:
         self._next_offset, self._bins = grown(self._next_offset, rows), grown(self._bins, rows)
-        self._changed = grown(self._changed, rows)
+        self._sums, self._changed = grown(self._sums, rows), grown(self._changed, rows)
 
     @property
     def _oldest_day(self) -> int:
@@ -99,7 +101,7 @@ class MergedBaselines:
         changed = []
         for key in sorted(self._dirty):
             level, team, agent, model = key
-            cost_bins, event_bins = self._histogram(key, newest)
+            (cost_bins, event_bins), sums = self._added_up(key, newest)
             revision = self._revision[key] = self._revision.get(key, 0) + 1
             changed.append(
                 {
@@ -109,19 +111,22 @@ class MergedBaselines:
                     "model": model,
                     "cost_bins": cost_bins.tolist(),
                     "event_bins": event_bins.tolist(),
+                    "sums": sums.tolist(),
                     "revision": revision,
                 }
             )
         self._dirty.clear()
         return changed
 
-    def _histogram(self, key: GroupKey, newest: int) -> np.ndarray:
-        """float64[2, BINS]: the group's cost and event histogram."""
-        total = np.zeros((2, BINS))
+    def _added_up(self, key: GroupKey, newest: int) -> tuple[np.ndarray, np.ndarray]:
+        """float64[2, BINS] and [SUMS]: the group's cost and event histogram, and its sums."""
+        bins, sums = np.zeros((2, BINS)), np.zeros(SUMS)
         for day, sources in sorted(self._parts.get(key, {}).items()):
             weight = 0.5 ** (max(newest - day, 0) / self.config.half_life_days)
-            total += weight * self._bins[list(sources.values())].sum(axis=0)
-        return total
+            rows = list(sources.values())
+            bins += weight * self._bins[rows].sum(axis=0)
+            sums += weight * self._sums[rows].sum(axis=0)
+        return bins, sums
 
     def _forget(self, oldest: int) -> None:
         self._days = {day for day in self._days if day >= oldest}
@@ -147,6 +152,7 @@ class MergedBaselines:
             "names": [None if name is None else [*name[0], name[1], name[2]] for name in names],
             "next_offset": self._next_offset[rows],
             "bins": self._bins[rows],
+            "sums": self._sums[rows],
             "revisions": [[*key, revision] for key, revision in self._revision.items()],
             "dirty": [list(key) for key in sorted(self._dirty)],
             "newest_day": self._newest_day,
@@ -158,6 +164,7 @@ class MergedBaselines:
         self._names += [None] * (delta["used"] - len(self._names))
         self._grow(delta["used"])
         self._next_offset[rows], self._bins[rows] = delta["next_offset"], delta["bins"]
+        self._sums[rows] = delta["sums"]
         for row, name in zip(rows.tolist(), delta["names"], strict=True):
             self._names[row] = None if name is None else (tuple(name[:4]), *name[4:])
         self._revision = {tuple(key): revision for *key, revision in delta["revisions"]}

@@ -57,6 +57,31 @@ class SessionOutlierConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RunawayConfig:
+    """A session that calls ten times as often as its peers, or shows the signature of a loop while it costs three
+    times what they do (5.5 of the detector notes)."""
+
+    ratio: float = 10.0
+    """Calls, against the median of the peers."""
+    min_calls: int = 30
+    calls_cap: int = 5_000
+    """Without enough peers, a session with more calls is reported."""
+    watch_ratio: float = 3.0
+    """A session that costs or calls this many times the median of its peers is watched call by call."""
+    watch_min_calls: int = 16
+    min_cost_nano_usd: int = 1 * USD
+    """A loop that has cost less is not worth a person's time."""
+    repeats: int = 20
+    """Of a counter that gains 2 with each repeated call and loses 1 with any other."""
+    growing_calls: int = 10
+    short_output_tokens: int = 50
+    agents: int = 16
+    """Distinct sub-agents under one root session."""
+    acceleration: float = 6.0
+    """Cost so far at call 2^k against that at call 2^(k-1): 2 if calls cost the same, 4 if each adds to the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnitPriceConfig:
     """Reported cost of one event against the price table."""
 
@@ -122,6 +147,7 @@ class EngineConfig:
     windows: WindowConfig = field(default_factory=WindowConfig)
     sessions: SessionConfig = field(default_factory=SessionConfig)
     session_outlier: SessionOutlierConfig = field(default_factory=SessionOutlierConfig)
+    runaway: RunawayConfig = field(default_factory=RunawayConfig)
     unit_price: UnitPriceConfig = field(default_factory=UnitPriceConfig)
     spend_rate: SpendRateConfig = field(default_factory=SpendRateConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)

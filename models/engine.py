@@ -16,16 +16,19 @@ import numpy as np
 from models.baselines import Baselines
 from models.combos import Combos
 from models.config import EngineConfig
-from models.counters import COST, COUNTERS, EVENTS, event_counters
+from models.counters import COUNTERS, event_counters
 from models.dedupe import DedupeSet
+from models.detectors.runaway_agent import runaway_finding
 from models.detectors.session_outlier import session_finding
+from models.detectors.session_story import SessionView
 from models.detectors.unit_price import UnitPrice
 from models.pricing import UNPRICED, PriceTable
+from models.session_kernels import PROJECTED, RUNAWAY
 from models.sessions import Candidates, EndedRuns, Sessions
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
 MAX_NAME_BYTES = 4096
 """Of each string of an event. Findings, windows and state carry names on, several at once and in keys, and a record
@@ -60,8 +63,8 @@ class UsageEngine:
         self.watermark = Watermark(config.windows)
         self.dedupe = DedupeSet(config.dedupe_events)
         self.combos = Combos()
-        self.sessions = Sessions(config.sessions)
-        self.baselines = Baselines(config.session_outlier)
+        self.sessions = Sessions(config.sessions, config.runaway)
+        self.baselines = Baselines(config.session_outlier, config.runaway)
         self.panes = Panes(config.windows)
         self.unit_price = UnitPrice(config.unit_price)
         self._has_model = np.zeros(0, np.bool_)
@@ -97,11 +100,10 @@ class UsageEngine:
             counters,
             self._combo_has_model(),
             self.combos.group,
-            self.baselines.warn,
-            self.baselines.page,
+            self.baselines.limits,
         )
         for index in range(len(candidates)):
-            out.findings.append(self._session_finding(candidates, index, columns, now_ms))
+            out.findings += self._session_findings(candidates, index, columns, now_ms)
         self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
         self._end(ended, out, now_ms, "idle")
         self.watermark.advance(times, now_ms)
@@ -160,23 +162,63 @@ class UsageEngine:
             self._has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
         return self._has_model
 
-    def _session_finding(self, found: Candidates, index: int, columns: Columns, now_ms: int) -> dict:
+    def _view(self, found: Candidates | EndedRuns, index: int, now_ms: int, status: str, **more) -> SessionView:
         combo = int(found.combo[index])
-        revision = int(found.revision[index])
-        return session_finding(
-            config=self.config.session_outlier,
+        return SessionView(
             session_id=found.session_id[index],
             names=self.combos.names[combo],
             stats=self.baselines.stats[self.combos.group[combo]],
             sums=found.sums[index].tolist(),
             times=found.times[index].tolist(),
-            level=int(found.level[index]),
-            revision=revision,
-            status="open" if revision == 1 else "updated",
+            status=status,
             now_ms=now_ms,
-            event_ids=[columns.text(int(found.event[index]), "event_id")],
             price_version=self.prices.version,
+            combo_names=self.combos.names,
+            **more,
         )
+
+    def _session_findings(self, found: Candidates, index: int, columns: Columns, now_ms: int) -> list[dict]:
+        """One finding for the cost of a session, or for its behaviour while its cost is not striking."""
+        level_before, level, signals_before, signals = found.flags[index].tolist()
+        costly = level > 0 or (signals & ~signals_before) & PROJECTED > 0
+        told = level_before > 0 or signals_before & PROJECTED if costly else signals_before & RUNAWAY
+        watched = bool(found.watch[index].any())
+        view = self._view(
+            found,
+            index,
+            now_ms,
+            "updated" if told else "open",
+            level=level,
+            signals=signals,
+            revision=int(found.revision[index]),
+            watch=found.watch[index] if watched else None,
+            watch_ids=found.watch_ids[index] if watched else None,
+            event_ids=[columns.text(int(found.event[index]), "event_id")],
+        )
+        return [self._judged(view, costly)]
+
+    def _judged(self, view: SessionView, costly: bool) -> dict:
+        return (
+            session_finding(self.config.session_outlier, view) if costly else runaway_finding(self.config.runaway, view)
+        )
+
+    def _resolved(self, runs: EndedRuns, index: int, now_ms: int) -> list[dict]:
+        """The last word on each finding that the run has opened."""
+        level, signals = int(runs.level[index]), int(runs.signals[index])
+        watched = int(runs.watched[index])
+        view = self._view(
+            runs,
+            index,
+            now_ms,
+            "resolved",
+            level=level,
+            signals=signals,
+            revision=int(runs.revision[index]) + 1,
+            watch=runs.watch[watched] if watched >= 0 else None,
+            watch_ids=runs.watch_ids[watched] if watched >= 0 else None,
+        )
+        opened = (level > 0 or signals & PROJECTED > 0, True), (signals & RUNAWAY > 0, False)
+        return [self._judged(view, costly) for is_open, costly in opened if is_open]
 
     def _end(self, runs: EndedRuns, out: UsageOutputs, now_ms: int, reason: str) -> None:
         """Summarise ended runs, resolve their findings, and only then learn from them."""
@@ -185,7 +227,7 @@ class UsageEngine:
         for index, session_id in enumerate(runs.session_id):
             names = self.combos.names[runs.combo[index]]
             team, agent, use_case, model, _ = names
-            start, first, last = runs.times[index].tolist()
+            _, first, last = runs.times[index].tolist()
             sums = runs.sums[index].tolist()
             level = int(runs.level[index])
             out.sessions.append(
@@ -203,26 +245,9 @@ class UsageEngine:
                     "source_partition": self.partition,
                 }
             )
-            if level:
-                out.findings.append(
-                    session_finding(
-                        config=self.config.session_outlier,
-                        session_id=session_id,
-                        names=names,
-                        stats=self.baselines.stats[self.combos.group[runs.combo[index]]],
-                        sums=sums,
-                        times=[start, first, last],
-                        level=level,
-                        revision=int(runs.revision[index]) + 1,
-                        status="resolved",
-                        now_ms=now_ms,
-                        event_ids=[],
-                        price_version=self.prices.version,
-                    )
-                )
-        self.baselines.observe(
-            self.combos.group[runs.combo], runs.times[:, 2], runs.sums[:, COST], runs.sums[:, EVENTS], runs.level > 0
-        )
+            if level or runs.signals[index] & (PROJECTED | RUNAWAY):
+                out.findings += self._resolved(runs, index, now_ms)
+        self.baselines.observe(self.combos.group[runs.combo], runs)
 
     def _spend(self) -> list[tuple[str, str, str, str, list[int]]]:
         leaves = self.panes.leaves

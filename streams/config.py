@@ -126,6 +126,7 @@ class Settings(BaseSettings):
             windows=self.windows.engine(),
             sessions=self.sessions.engine(),
             session_outlier=self.detectors.session_outlier.engine(),
+            runaway=self.detectors.runaway_agent.engine(),
             unit_price=self.detectors.unit_price.engine(),
             spend_rate=self.detectors.spend_rate.engine(),
             learner=self.learner.engine(),

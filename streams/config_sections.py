@@ -228,6 +228,24 @@ class SessionOutlierSettings(Section):
         )
 
 
+class RunawaySettings(Section):
+    """A session that calls far more often than its peers, or behaves like a loop."""
+
+    ratio: float = Field(default=_DEFAULT.runaway.ratio, gt=1, le=1e6, description=_RATIO)
+    min_calls: int = Field(default=_DEFAULT.runaway.min_calls, ge=2, le=10**9, description="a whole number from 2 on")
+    calls_cap: int = Field(default=_DEFAULT.runaway.calls_cap, ge=2, le=10**9, description="a whole number from 2 on")
+    min_cost_usd: Usd = _usd(_DEFAULT.runaway.min_cost_nano_usd)
+    watch_ratio: float = Field(default=_DEFAULT.runaway.watch_ratio, gt=1, le=1e6, description=_RATIO)
+    repeats: int = Field(default=_DEFAULT.runaway.repeats, ge=2, le=10**6, description="a whole number from 2 on")
+    growing_calls: int = Field(default=_DEFAULT.runaway.growing_calls, ge=2, le=10**6, description="2 or more calls")
+    agents: int = Field(default=_DEFAULT.runaway.agents, ge=2, le=100, description="a whole number from 2 to 100")
+    acceleration: float = Field(default=_DEFAULT.runaway.acceleration, gt=2, le=1e6, description="a number above 2")
+
+    def engine(self) -> engine.RunawayConfig:
+        given = self.model_dump()
+        return engine.RunawayConfig(min_cost_nano_usd=to_nano_usd(given.pop("min_cost_usd")), **given)
+
+
 class UnitPriceSettings(Section):
     """An event's reported cost against the price table."""
 
@@ -281,6 +299,7 @@ class SpendRateSettings(Section):
 
 class DetectorSettings(Section):
     session_outlier: SessionOutlierSettings = SessionOutlierSettings()
+    runaway_agent: RunawaySettings = RunawaySettings()
     unit_price: UnitPriceSettings = UnitPriceSettings()
     spend_rate: SpendRateSettings = SpendRateSettings()
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import click
 import numpy as np
 import pytest
 
+from models.explain import FACTORS
 from schemas.codec import encode
 from schemas.columns import OK
 from schemas.decode import Decoder
@@ -112,7 +114,11 @@ def test_the_finding_of_the_docs_is_one() -> None:
     (block,) = blocks("json", (ROOT / "docs" / "findings.md").read_text())
     finding = json.loads(block)
     assert encode("finding", finding)
-    assert sum(part["excess_nano_usd"] for part in finding["cause"]) == finding["excess_nano_usd"]
+    totals: Counter = Counter()
+    for part in finding["cause"]:
+        totals["factors" if part["dimension"] in FACTORS else part["dimension"]] += part["excess_nano_usd"]
+    assert set(totals) >= {"factors", "kind"}
+    assert set(totals.values()) == {finding["excess_nano_usd"]}
     assert finding["observed_nano_usd"] - finding["expected_nano_usd"] == finding["excess_nano_usd"]
 
 

@@ -6,6 +6,7 @@ from models.money import format_usd
 
 TITLES = {
     "session_outlier": "Session costs far more than its peers",
+    "runaway_agent": "Session behaves like a runaway agent",
     "unit_price": "Calls cost far more than their price",
     "spend_rate": "Spending faster than usual",
     "budget_milestone": "Budget milestone reached",
@@ -41,7 +42,9 @@ def facts(finding: dict) -> list[tuple[str, str]]:
 
 
 def baseline_text(finding: dict) -> str:
-    unit = {"session_outlier": "sessions", "spend_rate": "windows"}.get(finding["detector"], "samples")
+    unit = {"session_outlier": "sessions", "runaway_agent": "sessions", "spend_rate": "windows"}.get(
+        finding["detector"], "samples"
+    )
     return f"{finding['baseline_size']:,} {unit}"
 
 

@@ -6,17 +6,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.baselines import BINS, LOWEST_COST_NANO_USD, TEAM_AGENT, Baselines, bin_of, groups_fed, quantile
-from models.config import DAY_MS, USD, SessionOutlierConfig
+from models.config import DAY_MS, USD, RunawayConfig, SessionOutlierConfig
+from models.counters import COST, COUNTERS, EVENTS, INPUT, OUTPUT
 from models.rolling import EVERYTHING
+from models.session_kernels import COST_EDGES, LIMIT_CALLS, LIMIT_PAGE, LIMIT_STEP, LIMIT_WARN, NEVER, STEPS
+from models.sessions import EndedRuns
+from models.watch import WIDTH
 
 DAY = 20_000
 
 
-def observe(baselines: Baselines, group: int, costs: list[int], events: int = 5, flagged: bool = False) -> None:
+def make(config: SessionOutlierConfig) -> Baselines:
+    return Baselines(config, RunawayConfig())
+
+
+def ended(costs: list[int], events: int = 5, flagged: bool = False) -> EndedRuns:
+    """Runs whose events cost the same each."""
     n = len(costs)
-    baselines.observe(
-        np.full(n, group), np.full(n, DAY * DAY_MS), np.array(costs), np.full(n, events), np.full(n, flagged)
+    sums = np.zeros((n, len(COUNTERS)), np.int64)
+    sums[:, COST], sums[:, EVENTS], sums[:, INPUT], sums[:, OUTPUT] = costs, events, 1000 * events, 10 * events
+    at_step = np.minimum(np.array(costs)[:, None] / events * 2.0 ** np.arange(STEPS), np.array(costs)[:, None])
+    path = np.searchsorted(COST_EDGES, at_step, side="right").astype(np.uint8)
+    return EndedRuns(
+        session_id=[""] * n,
+        combo=np.zeros(n, np.int32),
+        sums=sums,
+        times=np.full((n, 3), DAY * DAY_MS),
+        level=np.full(n, int(flagged), np.int8),
+        signals=np.zeros(n, np.uint8),
+        revision=np.zeros(n, np.int16),
+        path=path,
+        watched=np.full(n, -1),
+        watch=np.zeros((0, WIDTH), np.int64),
+        watch_ids=np.zeros((0, 3, 65), np.uint8),
     )
+
+
+def observe(baselines: Baselines, group: int, costs: list[int], events: int = 5, flagged: bool = False) -> None:
+    baselines.observe(np.full(len(costs), group), ended(costs, events, flagged))
 
 
 def broadcast(source: Baselines) -> list[dict]:
@@ -38,9 +65,9 @@ def test_values_beyond_the_edges_fall_in_the_outer_bins():
 
 
 def test_without_peers_only_the_absolute_cap_flags():
-    baselines = Baselines(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
+    baselines = make(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
     group = baselines.register("t", "a", "m")
-    assert baselines.warn[group] == baselines.page[group] == 50 * USD
+    assert baselines.limits[group, LIMIT_WARN] == baselines.limits[group, LIMIT_PAGE] == 50 * USD
     assert baselines.stats[group] is None
 
 
@@ -48,69 +75,73 @@ def test_threshold_is_ten_times_the_median_plus_a_margin_that_shrinks_with_peers
     config = SessionOutlierConfig()
     ratios = []
     for n in (25, 400, 10_000):
-        baselines = Baselines(config)
+        baselines = make(config)
         group = baselines.register("t", "a", "m")
         rng = np.random.default_rng(1)
         observe(baselines, group, (rng.lognormal(0, 0.8, n) * USD).astype(int).tolist())
         baselines.merge(broadcast(baselines))
         stats = baselines.stats[group]
         assert stats.expected_nano_usd == pytest.approx(USD, rel=0.35)
-        assert config.ratio * stats.expected_nano_usd < baselines.warn[group] < baselines.page[group]
-        ratios.append(baselines.page[group] / stats.expected_nano_usd)
+        assert (
+            config.ratio * stats.expected_nano_usd
+            < baselines.limits[group, LIMIT_WARN]
+            < baselines.limits[group, LIMIT_PAGE]
+        )
+        ratios.append(baselines.limits[group, LIMIT_PAGE] / stats.expected_nano_usd)
     assert ratios[0] > ratios[1] > ratios[2]
     assert ratios[2] == pytest.approx(10, rel=0.05)
 
 
 def test_few_peers_do_not_page_and_fewer_do_not_warn():
-    baselines = Baselines(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
+    baselines = make(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
     group = baselines.register("t", "a", "m")
     observe(baselines, group, [USD] * 4)
     baselines.merge(broadcast(baselines))
-    assert baselines.warn[group] == baselines.page[group] == 50 * USD
+    assert baselines.limits[group, LIMIT_WARN] == baselines.limits[group, LIMIT_PAGE] == 50 * USD
     observe(baselines, group, [USD] * 10)
     baselines.merge(broadcast(baselines))
-    assert 9 * USD < baselines.warn[group] < 50 * USD
-    assert baselines.page[group] == 50 * USD
+    assert 9 * USD < baselines.limits[group, LIMIT_WARN] < 50 * USD
+    assert baselines.limits[group, LIMIT_PAGE] == 50 * USD
 
 
 def test_a_new_group_is_judged_by_its_ancestor_with_a_wider_margin():
-    baselines = Baselines(SessionOutlierConfig())
+    baselines = make(SessionOutlierConfig())
     known = baselines.register("t", "a", "m")
     observe(baselines, known, [USD] * 200)
     baselines.merge(broadcast(baselines))
     new_agent = baselines.register("t", "b", "m")
     new_team = baselines.register("x", "b", "m")
     assert baselines.stats[new_agent].reliable == 200
-    assert baselines.page[new_agent] > baselines.page[known]
-    assert baselines.page[new_team] > baselines.page[known]
+    assert baselines.limits[new_agent, LIMIT_PAGE] > baselines.limits[known, LIMIT_PAGE]
+    assert baselines.limits[new_team, LIMIT_PAGE] > baselines.limits[known, LIMIT_PAGE]
 
 
 def test_sessions_that_share_neither_team_nor_model_are_not_peers():
     """A loan that costs a thousand chats is no anomaly."""
     config = SessionOutlierConfig()
-    baselines = Baselines(config)
+    baselines = make(config)
     chat = baselines.register("chat", "assistant", "kimi-k2")
     observe(baselines, chat, [USD // 200] * 500)
     baselines.merge(baselines.take_dirty())
     loan = baselines.register("lending", "loan-agent", "claude")
     assert baselines.stats[loan] is None
-    assert baselines.warn[loan] == baselines.page[loan] == config.absolute_cap_nano_usd
+    assert baselines.limits[loan, LIMIT_WARN] == baselines.limits[loan, LIMIT_PAGE] == config.absolute_cap_nano_usd
     observe(baselines, loan, [7 * USD] * 6)
     baselines.merge(baselines.take_dirty())
     assert baselines.stats[loan].expected_nano_usd == pytest.approx(7 * USD, rel=0.2)
 
 
 def test_cheap_sessions_never_page_below_a_dollar_of_excess():
-    baselines = Baselines(SessionOutlierConfig(min_excess_nano_usd=USD))
+    baselines = make(SessionOutlierConfig(min_excess_nano_usd=USD))
     group = baselines.register("t", "a", "m")
     observe(baselines, group, [100_000] * 500)
     baselines.merge(broadcast(baselines))
-    assert baselines.page[group] >= USD
-    assert baselines.warn[group] < 10_000_000
+    assert baselines.limits[group, LIMIT_PAGE] >= USD
+    assert baselines.limits[group, LIMIT_WARN] < 10_000_000
 
 
 def test_flagged_sessions_are_winsorised_and_free_ones_teach_nothing():
-    baselines = Baselines(SessionOutlierConfig())
+    baselines = make(SessionOutlierConfig())
     group = baselines.register("t", "a", "m")
     observe(baselines, group, [USD] * 100)
     baselines.merge(broadcast(baselines))
@@ -123,7 +154,7 @@ def test_flagged_sessions_are_winsorised_and_free_ones_teach_nothing():
 
 
 def test_every_level_of_the_chain_learns():
-    baselines = Baselines(SessionOutlierConfig())
+    baselines = make(SessionOutlierConfig())
     observe(baselines, baselines.register("t", "a", "m"), [USD])
     keys = {(p["level"], p["team"], p["agent"], p["model"]) for p in baselines.take_dirty()}
     assert keys == groups_fed("t", "a", "m")
@@ -132,29 +163,29 @@ def test_every_level_of_the_chain_learns():
 
 def test_a_session_without_a_model_is_compared_with_its_agents_sessions_of_any_model():
     """An agent that calls a tool first must not look like ten times the sessions that only call tools."""
-    baselines = Baselines(SessionOutlierConfig())
+    baselines = make(SessionOutlierConfig())
     with_model, without = baselines.register("t", "a", "m"), baselines.register("t", "a", "")
     observe(baselines, with_model, [7 * USD] * 100)
     observe(baselines, without, [USD // 100] * 5)
     baselines.merge(baselines.take_dirty())
     assert baselines.stats[without].n == 105
-    assert baselines.warn[without] > 60 * USD
+    assert baselines.limits[without, LIMIT_WARN] > 60 * USD
     assert {key[0] for key in groups_fed("t", "a", "")} == {TEAM_AGENT, 3}
 
 
 def test_restored_baselines_judge_the_same():
-    baselines = Baselines(SessionOutlierConfig())
+    baselines = make(SessionOutlierConfig())
     group = baselines.register("t", "a", "m")
     observe(baselines, group, [USD, 2 * USD, 3 * USD] * 20)
     merged = baselines.take_dirty()
     baselines.merge(merged)
     observe(baselines, group, [USD])
-    restored = Baselines(baselines.config)
+    restored = make(baselines.config)
     restored.load_delta(baselines.take_delta(EVERYTHING))
     restored.rebuild()
     number = restored.register("t", "a", "m")
     restored.merge(merged)
-    assert restored.page[number] == baselines.page[group]
+    assert restored.limits[number, LIMIT_PAGE] == baselines.limits[group, LIMIT_PAGE]
     assert restored.take_dirty() == baselines.take_dirty()
     observe(restored, number, [USD])
     observe(baselines, group, [USD])
@@ -162,7 +193,7 @@ def test_restored_baselines_judge_the_same():
 
 
 def test_days_without_weight_are_forgotten():
-    baselines = Baselines(SessionOutlierConfig(half_life_days=1))
+    baselines = make(SessionOutlierConfig(half_life_days=1))
     observe(baselines, baselines.register("t", "a", "m"), [USD])
     baselines.take_dirty()
     baselines.expire((DAY + 3) * DAY_MS)
@@ -174,15 +205,45 @@ def test_days_without_weight_are_forgotten():
 def test_one_dear_session_of_the_cold_start_does_not_hide_the_next():
     """Two dozen peers' p99 is their maximum: it says nothing until there are a hundred."""
     config = SessionOutlierConfig()
-    baselines = Baselines(config)
+    baselines = make(config)
     group = baselines.register("t", "a", "m")
     # Flagged by the cap before anything was known of its peers, so there was nothing to winsorise it to.
     observe(baselines, group, [64 * USD], flagged=True)
     observe(baselines, group, [2 * USD] * 24)
     baselines.merge(broadcast(baselines))
     assert baselines.stats[group].p99_nano_usd > 60 * USD
-    assert baselines.page[group] < 30 * USD
+    assert baselines.limits[group, LIMIT_PAGE] < 30 * USD
     observe(baselines, group, [2 * USD] * 73 + [64 * USD] * 3)
     baselines.merge(broadcast(baselines))
     assert baselines.stats[group].n > 100
-    assert baselines.page[group] > 60 * USD
+    assert baselines.limits[group, LIMIT_PAGE] > 60 * USD
+
+
+def test_calls_and_steps_are_limited_by_what_peers_do():
+    config = SessionOutlierConfig()
+    baselines = make(config)
+    group = baselines.register("t", "a", "m")
+    assert baselines.limits[group, LIMIT_CALLS] == RunawayConfig().calls_cap, "no peers, only the cap"
+    observe(baselines, group, [8 * USD] * 19, events=8)
+    baselines.merge(broadcast(baselines))
+    assert (baselines.limits[group, LIMIT_STEP:] == NEVER).all()
+    observe(baselines, group, [8 * USD] * 21, events=8)
+    baselines.merge(broadcast(baselines))
+    limits = baselines.limits[group]
+    assert 70 <= limits[LIMIT_CALLS] <= 110
+    for step, usual in enumerate((1, 2, 4, 8)):
+        assert 3 * usual * USD / 1.35 <= limits[LIMIT_STEP + step] <= 3 * usual * USD * 1.35
+    assert (limits[LIMIT_STEP + 4 :] == NEVER).all(), "no peer has made so many calls"
+
+
+def test_what_an_event_usually_is_comes_from_runs_that_were_not_flagged():
+    baselines = make(SessionOutlierConfig())
+    group = baselines.register("t", "a", "m")
+    observe(baselines, group, [USD] * 30, events=10)
+    baselines.merge(broadcast(baselines))
+    observe(baselines, group, [900 * USD], events=2, flagged=True)
+    baselines.merge(broadcast(baselines))
+    usual = baselines.stats[group].usual
+    assert usual.event_cost_nano_usd == USD / 10
+    assert usual.event_tokens == 1010
+    assert usual.token_weight == pytest.approx((1000 + 5 * 10) / 1010)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.baselines import BINS
+from models.baselines import BINS, SUMS
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig, SpendRateConfig, WindowConfig
 from models.counters import COUNTERS
 from models.rolling import EVERYTHING, SLICES
@@ -287,7 +287,8 @@ def test_expected_sources_are_waited_for():
 def part(day, bin_, count, name="a"):
     bins = [0] * BINS
     bins[bin_] = count
-    return {"level": 1, "team": name, "agent": "", "model": "m", "day": day, "cost_bins": bins, "event_bins": bins}
+    names = {"level": 1, "team": name, "agent": "", "model": "m"}
+    return {**names, "day": day, "cost_bins": bins, "event_bins": bins, "sums": [count] * SUMS}
 
 
 def test_baselines_are_merged_over_sources_and_decayed_over_days():
@@ -299,6 +300,7 @@ def test_baselines_are_merged_over_sources_and_decayed_over_days():
     (merged,) = valid(engine.advance(0)).baselines
     assert (merged["cost_bins"][3], merged["cost_bins"][4]) == (10 + 8 / 2 + 1, 1.0)
     assert (sum(merged["event_bins"]), merged["revision"]) == (16.0, 1)
+    assert merged["sums"] == [16.0] * SUMS
     assert engine.advance(0).baselines == []
 
 

@@ -8,7 +8,8 @@ import pytest
 from schemas.codec import encode
 from streams.worker import Background, readable_baselines
 
-BASELINE = {"level": 3, "team": "", "agent": "", "model": "", "cost_bins": [1.0], "event_bins": [2.0], "revision": 4}
+BASELINE = {"level": 3, "team": "", "agent": "", "model": "", "cost_bins": [1.0], "event_bins": [2.0]}
+BASELINE |= {"sums": [3.0], "revision": 4}
 
 
 def test_baselines_that_are_none_are_passed_over():

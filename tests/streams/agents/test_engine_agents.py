@@ -384,7 +384,7 @@ async def test_a_baseline_of_a_former_owner_is_passed_over(bench):
     def baseline(revision, sessions):
         bins = [float(sessions), *[0.0] * 63]
         names = {"level": 3, "team": "", "agent": "", "model": ""}
-        return {**names, "cost_bins": bins, "event_bins": bins, "revision": revision}
+        return {**names, "cost_bins": bins, "event_bins": bins, "sums": [], "revision": revision}
 
     bench.usage.take_baselines([baseline(2_000_000_001, 30), baseline(1_000_000_009, 20)])
     bench.usage.take_baselines([baseline(1_000_000_010, 25)])
