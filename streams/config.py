@@ -44,6 +44,7 @@ from streams.config_sections import (
 )
 from streams.config_values import parse_server
 from streams.errors import ConfigError
+from streams.notify.config import InhibitSettings, RouteSettings, SilenceSettings
 
 if TYPE_CHECKING:
     from streams.topics import Topics
@@ -72,6 +73,10 @@ class Settings(BaseSettings):
     budgets: tuple[BudgetSettings, ...] = Field(default=(), description="a list of [[budgets]] tables")
     prices: tuple[PriceSettings, ...] = Field(default=(), description="a list of [[prices]] tables")
     receivers: tuple[Receiver, ...] = Field(default=(), description="a list of [[receivers]] tables")
+    routes: tuple[RouteSettings, ...] = Field(default=(), description="a list of [[routes]] tables")
+    inhibit: tuple[InhibitSettings, ...] | None = Field(default=None, description="a list of [[inhibit]] tables")
+    """In place of the default rules (``streams.notify.inhibit_stage``)."""
+    silences: tuple[SilenceSettings, ...] = Field(default=(), description="a list of [[silences]] tables")
     notify: NotifySettings = NotifySettings()
     schemas: SchemaSettings = SchemaSettings()
     web: WebSettings = WebSettings()
@@ -86,6 +91,12 @@ class Settings(BaseSettings):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what}: the name {twice[0]!r} is used twice; give each a name of its own")
+        known = {receiver.name or receiver.type for receiver in self.receivers}
+        for route in self.routes:
+            if unknown := sorted(set(route.receivers) - known):
+                raise ValueError(
+                    f"routes: there is no receiver {unknown[0]!r}; there are {', '.join(sorted(known)) or 'none'}"
+                )
         return self
 
     @classmethod

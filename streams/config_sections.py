@@ -5,6 +5,8 @@ the engines use come from ``models.config``, which also says what each setting m
 """
 
 from decimal import Decimal
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,9 +17,7 @@ from models import config as engine
 from models.money import to_nano_usd
 from schemas.columns import KINDS
 from streams.config_values import DurationMs, Servers, TimeZone, Usd
-from streams.notify.pagerduty.config import PagerDutyConfig
-from streams.notify.slack.config import SlackConfig
-from streams.notify.webhook.config import WebhookConfig
+from streams.notify.destinations import destinations
 
 DAY_MS = engine.DAY_MS
 _DEFAULT = engine.EngineConfig()
@@ -361,7 +361,11 @@ class PriceSettings(Section):
         )
 
 
-Receiver = Annotated[SlackConfig | PagerDutyConfig | WebhookConfig, Field(discriminator="type")]
+Receiver = Annotated[
+    reduce(or_, (kind.Config for kind in destinations().values())),
+    Field(discriminator="type"),
+]
+"""One of what ``streams.notify.destinations`` holds."""
 
 
 class NotifySettings(Section):
@@ -371,6 +375,13 @@ class NotifySettings(Section):
     retry_min: DurationMs = _duration(1_000, "10ms", ge=10, le=60_000)
     retry_max: DurationMs = _duration(60_000, "100ms", ge=100, le=3_600_000)
     proxy: SecretStr | None = Field(default=None, description="the address of an HTTP proxy, http://host:port")
+    finding_url: str = Field(
+        default="",
+        max_length=2_000,
+        pattern=r"^(https?://.*)?$",
+        description='an address such as "https://dash/?finding={id}&team={team}"',
+    )
+    """Where alerts link to; every label may stand in it."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "NotifySettings":
@@ -400,6 +411,22 @@ class WebSettings(Section):
     enabled: bool = Field(default=True, description="true or false")
     host: str = Field(default="127.0.0.1", min_length=1, description='an address to listen on, such as "127.0.0.1"')
     port: int = Field(default=8010, ge=0, le=65535, description="a port from 0 to 65535; 0 takes any free one")
+    public_url: str = Field(
+        default="",
+        max_length=500,
+        pattern=r"^(https?://.*)?$",
+        description="an address such as https://tenfold.example",
+    )
+    """Where Slack and PagerDuty reach this server: for buttons, their webhooks, and charts."""
+    chart_key: SecretStr | None = Field(default=None, min_length=16, description="a key of 16 characters or more")
+    """Signs the addresses of charts; without it alerts carry none."""
+    slack_signing_secret: SecretStr | None = Field(
+        default=None, min_length=8, description="the signing secret of the Slack app"
+    )
+    """Checks what Slack's buttons send; without it messages carry none."""
+    pagerduty_webhook_secret: SecretStr | None = Field(
+        default=None, min_length=8, description="the signing secret of a PagerDuty webhook subscription (v3)"
+    )
 
 
 class LogSettings(Section):

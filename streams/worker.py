@@ -39,6 +39,7 @@ from streams.web.server import WebServer
 log = structlog.get_logger()
 
 CATCH_UP_SECONDS = 60.0
+ALERT_TICK_SECONDS = 1.0
 
 
 def clock_ms() -> int:
@@ -115,6 +116,8 @@ async def run_worker(settings: Settings) -> None:
         stop = asyncio.Event()
         timers = [
             follow(client_settings, topics.baselines.name, take_baselines, caught_up=caught_up),
+            follow(client_settings, topics.feedback.name, alert.take_feedback, caught_up=alert.feedback_read),
+            every(ALERT_TICK_SECONDS, alert.tick),
             every(flush.usage_interval / 1000, usage.flush),
             every(flush.rollup_interval / 1000, rollup.publish),
             usage.keep_checkpointing(flush.checkpoint_interval / 1000),

@@ -1,10 +1,12 @@
 """The alert agent: findings in, messages to receivers out, none lost, none twice unless a receiver hides its answer.
 
 One partition on purpose, since grouping needs the whole view. A finding's offset may be committed as soon as the
-notification log, which is a topic, holds it as pending: from then on a crash loses nothing.
+notification log, which is a topic, holds it as pending: from then on a crash loses nothing. What people said of
+findings is read whole before the first is judged.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -12,8 +14,10 @@ from schemas.codec import decode
 from streams.agents.notification_topic import KafkaNotificationLog
 from streams.agents.rejects import rejected_row
 from streams.config import Settings
+from streams.notify.links import Links
 from streams.notify.notifier import Notifier
 from streams.notify.receivers import build_notifier
+from streams.notify.silence_stage import Silences
 from streams.producer import Producer
 from streams.topics import Topics
 from streams.transport import PartitionBatch
@@ -38,6 +42,7 @@ class AlertAgent:
         metrics: Metrics,
         clock_ms: Callable[[], int],
         guard: Callable[[], None] = lambda: None,
+        links: Links | None = None,
     ):
         """``guard`` is called before every request and ends what must not send any more."""
         self._settings = settings
@@ -47,15 +52,25 @@ class AlertAgent:
         self._metrics = metrics
         self._clock_ms = clock_ms
         self._guard = guard
+        self._links = links
         self._notifier: Notifier | None = None
         self._accepted: dict[int, int] = {}
+        self._silences = Silences(settings.silences)
+        self.feedback_read = asyncio.Event()
+        """To be set once ``take_feedback`` has had all that is there."""
 
     async def assign(self, partition: int, generation: int | None = None) -> None:
         """Read the notification log and take up what it holds as pending."""
         notification_log = KafkaNotificationLog(self._topics.notifications.name, self._producer)
         await notification_log.load(self._client_settings)
+        await self.feedback_read.wait()
         self._notifier = build_notifier(
-            self._settings, notification_log, on_delivered=self._delivered, guard=self._guard
+            self._settings,
+            notification_log,
+            links=self._links,
+            silences=self._silences,
+            on_delivered=self._delivered,
+            guard=self._guard,
         )
         await self._notifier.start()
         self._accepted.pop(partition, None)
@@ -94,12 +109,23 @@ class AlertAgent:
         self._accepted[batch.tp.partition] = batch.next_offset
         self._metrics.set_pending(self._notifier.pending_by_receiver())
 
+    def take_feedback(self, records: Iterable) -> None:
+        """Records of the feedback topic, in order; what is none is named and passed over."""
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                feedback = decode("feedback", record.value)
+            except Exception as error:  # fastavro raises what its C code met.
+                log.error("feedback_unreadable", offset=record.offset, error=repr(error))
+                continue
+            if self._silences.take(feedback) and self._notifier is not None:
+                self._notifier.recheck()
+
+    async def tick(self) -> None:
+        """Once a second: what is muted no more, acknowledged, or due again."""
+        if self._notifier is not None:
+            await self._notifier.tick()
+
     def _delivered(self, receiver: str, finding: dict, ok: bool) -> None:
         self._metrics.notification_settled(receiver, finding, ok, self._clock_ms())
-        log.info(
-            "alert_delivered" if ok else "alert_refused",
-            receiver=receiver,
-            finding=finding["id"],
-            revision=finding["revision"],
-            status=finding["status"],
-        )

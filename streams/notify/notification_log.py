@@ -11,11 +11,12 @@ front of a durable one: ``apply`` its entries when they are read back. Some 400 
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
-State = Literal["pending", "sent", "failed"]
+State = Literal["pending", "sent", "failed", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Entry:
     receiver: str
     finding_id: str
     state: State
-    """``pending`` while anything is to be delivered, else how the settled revision ended."""
+    """``pending`` while anything is to be delivered, else how the settled revision ended: ``dropped`` was over before
+    its time to be told."""
     settled_revision: int
     """0 before the first."""
     at_ms: int
@@ -36,6 +38,14 @@ class Entry:
     told_severity: str = ""
     """Of the revision delivered last; empty before the first."""
     told_ms: int = 0
+    told_open: bool = False
+    """The receiver was told of it, and not yet of its end."""
+    group: str = ""
+    """Key of the alert it is part of at the receiver."""
+    ref: str = ""
+    """What the destination called that alert's message."""
+    acknowledged_ms: int = 0
+    """Of the latest acknowledgement that was passed on."""
 
     @property
     def key(self) -> str:
@@ -64,6 +74,9 @@ class NotificationLog(Protocol):
     def pending(self, receiver: str) -> list[Entry]:
         """What a start has to take up again, oldest first."""
 
+    def entries(self, receiver: str) -> list[Entry]:
+        """All that is known of one receiver."""
+
     async def record(self, entries: Sequence[Entry]) -> None:
         """Keep these, in this order. Raises RetryableError if that is not certain; then call again."""
 
@@ -75,31 +88,38 @@ class MemoryNotificationLog:
         """Keep the latest ``max_settled`` settled entries, and every pending one."""
         self._max_settled = max_settled
         self._settled: dict[tuple[str, str], Entry] = {}
-        self._pending: dict[tuple[str, str], Entry] = {}
+        self._pending: dict[str, dict[str, Entry]] = defaultdict(dict)
 
     def __len__(self) -> int:
-        return len(self._settled) + len(self._pending)
+        return len(self._settled) + sum(map(len, self._pending.values()))
 
     def get(self, receiver: str, finding_id: str) -> Entry | None:
-        key = (receiver, finding_id)
-        return self._pending.get(key) or self._settled.get(key)
+        return self._pending[receiver].get(finding_id) or self._settled.get((receiver, finding_id))
 
     def sent(self, receiver: str, finding_id: str, revision: int) -> bool:
         entry = self.get(receiver, finding_id)
         return entry is not None and entry.settled_revision >= revision
 
     def pending(self, receiver: str) -> list[Entry]:
-        return [entry for entry in self._pending.values() if entry.receiver == receiver]
+        return list(self._pending[receiver].values())
+
+    def entries(self, receiver: str) -> list[Entry]:
+        settled = (entry for entry in self._settled.values() if entry.receiver == receiver)
+        return [*settled, *self._pending[receiver].values()]
+
+    def receivers(self) -> list[str]:
+        """Names that there are entries of."""
+        names = {receiver for receiver, pending in self._pending.items() if pending}
+        return sorted(names | {receiver for receiver, _ in self._settled})
 
     def apply(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             key = (entry.receiver, entry.finding_id)
-            if entry.state == "pending":
-                self._settled.pop(key, None)
-                self._pending[key] = entry
-                continue
-            self._pending.pop(key, None)
             self._settled.pop(key, None)
+            if entry.state == "pending":
+                self._pending[entry.receiver][entry.finding_id] = entry
+                continue
+            self._pending[entry.receiver].pop(entry.finding_id, None)
             self._settled[key] = entry
             if len(self._settled) > self._max_settled:
                 del self._settled[next(iter(self._settled))]

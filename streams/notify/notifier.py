@@ -17,12 +17,17 @@ are retried for ever. A newer revision of a waiting finding replaces it; a resol
 receiver that knows of a finding hears of its changes once in ``update_interval``, of a higher severity and of
 the resolution at once.
 
-All on one event loop. Cost: a record and a request per finding and receiver, 3 KB each while it waits.
+A finding that is muted (``silence_stage``, ``inhibit_stage``) goes to nobody while it is, and counts as done; ``tick``
+tells of it once it is muted no more and still open. The end of what a receiver was told of is never muted. What is
+open, what is muted and what was told as which alert are all in the log, so a restart changes nothing.
+
+All on one event loop. Cost: a record in the log for the finding, and two and a request for each receiver, 3 KB each
+while it waits.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import aiohttp
@@ -30,17 +35,25 @@ import structlog
 
 from streams.errors import RetryableError
 from streams.notify.clock import Clock, SystemClock
+from streams.notify.config import InhibitSettings
 from streams.notify.dedupe_stage import is_repeat, is_waiting
 from streams.notify.delivery import Delivery, OnDelivered
+from streams.notify.group_stage import group_key
 from streams.notify.hold_stage import is_minor
+from streams.notify.inhibit_stage import Inhibitor
 from streams.notify.notification_log import Entry, NotificationLog
+from streams.notify.open_findings import OPEN, OpenFindings
 from streams.notify.receiver import Outcome, Receiver, Request
+from streams.notify.record_stage import record_for_certain
 from streams.notify.retry_stage import Backoff
-from streams.notify.route_stage import route
+from streams.notify.route_stage import Router
 from streams.notify.send_stage import send
+from streams.notify.silence_stage import Silences
 
 logger = structlog.get_logger(__name__)
 
+UPKEEP_SECONDS = 60.0
+"""How often ``tick`` looks for what is to be repeated or forgotten."""
 CHUNK = 100
 """Findings recorded together: enough to hide a log's latency, few enough to fit any queue in turn."""
 
@@ -51,6 +64,9 @@ class Notifier:
         receivers: Sequence[Receiver],
         log: NotificationLog,
         *,
+        router: Router | None = None,
+        silences: Silences | None = None,
+        inhibit: Sequence[InhibitSettings] | None = None,
         clock: Clock | None = None,
         session_factory: Callable[[], aiohttp.ClientSession] | None = None,
         on_delivered: OnDelivered | None = None,
@@ -60,9 +76,17 @@ class Notifier:
         proxy: str | None = None,
         guard: Callable[[], None] = lambda: None,
     ) -> None:
-        """``guard`` is called before every request and raises, or ends the process, if another may be sending too."""
+        """``guard`` is called before every request and raises, or ends the process, if another may be sending too.
+
+        ``silences`` may learn more while this runs; ``recheck`` then. No ``inhibit`` rules given: the default ones.
+        """
         self._receivers = tuple(receivers)
+        self._router = router or Router(self._receivers)
+        self._silences = silences or Silences()
+        self._inhibit = inhibit
+        self._inhibitor = Inhibitor(inhibit)
         self._log = log
+        self._open = OpenFindings(log)
         self._clock = clock or SystemClock()
         self._timeout_seconds = timeout_seconds
         self._session_factory = session_factory or self._new_session
@@ -77,14 +101,18 @@ class Notifier:
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._stopping = False
+        self._recheck = True
+        self._upkeep_at = 0.0
 
     async def start(self) -> None:
         """Take up what the log holds as pending, which must have been read by now, and begin to deliver."""
         self._session = self._session_factory()
+        self._inhibitor = Inhibitor(self._inhibit, self._open)
         for receiver in self._receivers:
             delivery = Delivery(
                 receiver,
                 self._log,
+                self._open,
                 self._clock,
                 self._backoff,
                 self._send,
@@ -147,36 +175,155 @@ class Notifier:
         """Wait until nothing is pending."""
         await self._until(lambda: self.pending() == 0)
 
+    def recheck(self) -> None:
+        """Silences or acknowledgements have changed: the next ``tick`` looks at what is open."""
+        self._recheck = True
+
+    async def tick(self) -> None:
+        """Tell what is muted no more, pass acknowledgements on, repeat and forget; call it every second or so."""
+        now_ms, now = self._clock.now_ms(), self._clock.monotonic()
+        async with self._lock:
+            told = _Told(self._log)
+            muted = self._open.muted()
+            for finding, reason in muted:
+                # The calendar changes without a word; the rest says so.
+                if self._recheck or reason.startswith("planned"):
+                    self._retell(told, finding, now_ms)
+            if self._recheck:
+                self._pass_on_acknowledgements(told)
+            self._recheck = False
+            if now >= self._upkeep_at:
+                self._upkeep_at = now + UPKEEP_SECONDS
+                self._repeat(told, now_ms)
+                for entry in self._open.expired(now_ms):
+                    told.add(entry)
+                    self._forget(entry.finding_id)
+            await self._commit(told)
+
+    def open_groups(self, key: str) -> set[str]:
+        """Ids of the findings in an alert, at any receiver; ``key`` itself if it is no group's."""
+        ids = set()
+        for delivery in self._deliveries.values():
+            if (group := delivery.groups.get(key)) is not None:
+                ids |= group.open_ids
+        return ids or {key}
+
     async def _accept(self, chunk: Sequence[dict]) -> "list[asyncio.Future[None]]":
         await self._until(lambda: self._stopping or self._has_room(chunk))
         if self._stopping:
             raise RetryableError("the notifier is stopping: submit these findings again after its next start")
         async with self._lock:
             # Worked out under the lock, since each entry builds on the one before it.
-            recorded: dict[tuple[str, str], Entry] = {}
-            joining: dict[tuple[str, str], list] = defaultdict(list)
-            futures, entries = [], []
-
-            def latest(receiver: str, finding_id: str) -> Entry | None:
-                return recorded.get((receiver, finding_id)) or self._log.get(receiver, finding_id)
-
+            told, futures = _Told(self._log), []
             for finding in chunk:
                 countdown = _Countdown()
-                for receiver in route(finding, self._receivers, latest):
-                    entry = latest(receiver.name, finding["id"])
-                    if is_repeat(finding, entry):
-                        continue
-                    if not is_waiting(finding, entry):
-                        entry = _with_pending(entry, receiver.name, finding, self._clock.now_ms())
-                        recorded[receiver.name, finding["id"]] = entry
-                        entries.append(entry)
-                    joining[receiver.name, finding["id"]].append((finding["revision"], countdown.one_more()))
+                self._take(told, finding, countdown)
                 futures.append(countdown.armed())
-            if entries:
-                await self._deliveries[entries[0].receiver].record(entries)
-            for (receiver_name, finding_id), waiters in joining.items():
-                self._deliveries[receiver_name].put(latest(receiver_name, finding_id), waiters)
-        return futures
+            await self._commit(told)
+            return futures
+
+    def _take(self, told: "_Told", finding: dict, countdown: "_Countdown") -> None:
+        was = told.get(OPEN, finding["id"])
+        if not _newest(finding, was):
+            # What was to be done for it was recorded before the later revision was.
+            return
+        now_ms = self._clock.now_ms()
+        self._recheck |= self._inhibitor.update(finding)
+        before = was.detail if was is not None else ""
+        muted = "" if finding["status"] == "resolved" else self._muted(finding, now_ms)
+        if not muted:
+            self._tell(told, finding, countdown, only_told=before != "" and finding["status"] == "resolved")
+        kept = before if finding["status"] == "resolved" else muted
+        if (entry := self._open.entry(finding, now_ms, kept, was)) is not None:
+            told.add(entry)
+
+    def _tell(self, told: "_Told", finding: dict, countdown: "_Countdown", only_told: bool = False) -> None:
+        """Let each receiver that wants it know; ``only_told``: those who know of it already."""
+        now_ms = self._clock.now_ms()
+        acknowledged = self._silences.acknowledged(finding["id"]) is not None
+        for receiver in self._router.route(finding, told.get):
+            entry = told.get(receiver.name, finding["id"])
+            if is_repeat(finding, entry) or (only_told and entry is None):
+                continue
+            if acknowledged and is_minor(finding, entry):
+                continue
+            if not is_waiting(finding, entry):
+                delivery = self._deliveries[receiver.name]
+                if finding["status"] == "resolved" and delivery.waits_for_company(finding["id"]):
+                    told.drop(replace(entry, state="dropped", settled_revision=finding["revision"], pending=()))
+                    continue
+                entry = _with_pending(entry, receiver, finding, now_ms)
+                told.add(entry)
+            told.join(receiver.name, finding, countdown.one_more())
+
+    async def _commit(self, told: "_Told") -> None:
+        """Record what was worked out, then queue it."""
+        if told.entries:
+            await record_for_certain(self._log, told.entries, self._backoff, self._clock)
+        for entry in told.dropped:
+            self._deliveries[entry.receiver].drop(entry)
+        for (receiver, finding_id), waiters in told.joining.items():
+            self._deliveries[receiver].put(told.get(receiver, finding_id), waiters)
+
+    def _muted(self, finding: dict, now_ms: int) -> str:
+        if reason := self._silences.reason(finding, now_ms):
+            return reason
+        by = self._inhibitor.by(finding)
+        return f"explained by {by}" if by else ""
+
+    def _retell(self, told: "_Told", finding: dict, now_ms: int) -> None:
+        """Tell of a finding that was muted, unless it still is."""
+        muted = self._muted(finding, now_ms)
+        entry = self._open.entry(finding, now_ms, muted)
+        if entry is not None:
+            if not muted:
+                self._tell(told, finding, _Countdown())
+            told.add(entry)
+
+    def _pass_on_acknowledgements(self, told: "_Told") -> None:
+        """Receivers that show an alert's state hear who has taken it, but for the one that said so."""
+        for said in self._silences.acknowledgements():
+            for finding_id in self.open_groups(said["finding_id"]):
+                self._silences.acknowledge(finding_id, said)
+                finding = self._open.get(finding_id)
+                if finding is None:
+                    continue
+                for receiver in self._receivers:
+                    entry = told.get(receiver.name, finding_id)
+                    if (
+                        not receiver.in_place
+                        or receiver.type == said["source"]
+                        or entry is None
+                        or not entry.told_open
+                        or entry.acknowledged_ms >= said["at_ms"]
+                    ):
+                        continue
+                    note = {**finding, "status": "updated", **_acknowledged(said)}
+                    told.add(_with_pending(entry, receiver, note, self._clock.now_ms()))
+                    told.join(receiver.name, note, None)
+
+    def _repeat(self, told: "_Told", now_ms: int) -> None:
+        for receiver in self._receivers:
+            if not receiver.repeat_interval_ms:
+                continue
+            for finding in self._open:
+                entry = told.get(receiver.name, finding["id"])
+                if (
+                    entry is not None
+                    and entry.told_open
+                    and entry.state != "pending"
+                    and now_ms - entry.told_ms >= receiver.repeat_interval_ms
+                    and self._silences.acknowledged(finding["id"]) is None
+                    and not self._muted(finding, now_ms)
+                ):
+                    note = {**finding, "status": "updated"}
+                    told.add(_with_pending(entry, receiver, note, now_ms))
+                    told.join(receiver.name, note, None)
+
+    def _forget(self, finding_id: str) -> None:
+        self._inhibitor.forget(finding_id)
+        for delivery in self._deliveries.values():
+            delivery.groups.forget(finding_id)
 
     def _has_room(self, chunk: Sequence[dict]) -> bool:
         for delivery in self._deliveries.values():
@@ -206,16 +353,57 @@ class Notifier:
         )
 
 
-def _with_pending(entry: Entry | None, receiver: str, finding: dict, at_ms: int) -> Entry:
+class _Told:
+    """What one step records and queues, worked out in order."""
+
+    def __init__(self, log: NotificationLog) -> None:
+        self._log = log
+        self._recorded: dict[tuple[str, str], Entry] = {}
+        self.entries: list[Entry] = []
+        self.dropped: list[Entry] = []
+        self.joining: dict[tuple[str, str], list] = defaultdict(list)
+
+    def get(self, receiver: str, finding_id: str) -> Entry | None:
+        return self._recorded.get((receiver, finding_id)) or self._log.get(receiver, finding_id)
+
+    def add(self, entry: Entry) -> None:
+        self._recorded[entry.receiver, entry.finding_id] = entry
+        self.entries.append(entry)
+
+    def drop(self, entry: Entry) -> None:
+        self.add(entry)
+        self.dropped.append(entry)
+
+    def join(self, receiver: str, finding: dict, waiter: Callable[[], None] | None) -> None:
+        """Queue what the entry holds; ``waiter`` is called once this revision is settled."""
+        self.joining[receiver, finding["id"]] += [(finding["revision"], waiter)] if waiter else []
+
+
+def _with_pending(entry: Entry | None, receiver: Receiver, finding: dict, at_ms: int) -> Entry:
     """The entry with ``finding`` to be delivered: in place of what waits, or after it if it is a resolution.
 
     Only an alert that tells the receiver something new is kept in front of its resolution.
     """
-    entry = entry or Entry(receiver, finding["id"], "pending", 0, at_ms)
+    entry = entry or Entry(receiver.name, finding["id"], "pending", 0, at_ms)
     first: tuple[dict, ...] = ()
     if finding["status"] == "resolved":
         first = tuple(held for held in entry.pending if held["status"] != "resolved" and not is_minor(held, entry))
-    return replace(entry, state="pending", at_ms=at_ms, detail="", pending=(*first, finding))
+    elif entry.pending and "acknowledged_by" in entry.pending[-1]:
+        kept = ("acknowledged_by", "acknowledged_ms")
+        finding = {**{name: entry.pending[-1][name] for name in kept}, **finding}
+    group = entry.group if entry.told_open else group_key(finding, receiver)
+    return replace(entry, state="pending", at_ms=at_ms, detail="", pending=(*first, finding), group=group)
+
+
+def _acknowledged(said: Mapping) -> dict:
+    return {"acknowledged_by": said["user"] or "someone", "acknowledged_ms": said["at_ms"]}
+
+
+def _newest(finding: dict, entry: Entry | None) -> bool:
+    """True unless a later revision of it is known."""
+    if entry is None:
+        return True
+    return finding["revision"] >= (entry.pending[0]["revision"] if entry.pending else entry.settled_revision)
 
 
 class _Countdown:

@@ -6,7 +6,7 @@ is decided where those are made. Plain data, no waiting.
 Bounded by the caller, which asks ``holds`` and ``len`` before it adds: some 3 KB a finding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 
@@ -15,6 +15,10 @@ class Item:
     """One finding on its way."""
 
     finding_id: str
+    created: float
+    """When it came, by the monotonic clock."""
+    group: str = ""
+    """Key of the alert it is part of."""
     findings: tuple[dict, ...] = ()
     """Revisions to deliver, in order."""
     waiters: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
@@ -22,6 +26,7 @@ class Item:
     attempts: int = 0
     """Answers so far that may be the finding's own fault."""
     not_before: float = 0.0
+    """For its own sake: trouble with it, or a change that may wait."""
     alone: bool = False
     """Never in a digest: one with it was refused."""
 
@@ -42,38 +47,23 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._items)
 
+    def __iter__(self) -> Iterator[Item]:
+        """In the order in which they are to be told."""
+        return iter(self._items.values())
+
+    def get(self, finding_id: str) -> Item | None:
+        return self._items.get(finding_id)
+
     def holds(self, finding_id: str) -> bool:
         return finding_id in self._items
 
-    def put(self, finding_id: str, findings: tuple[dict, ...]) -> Item:
+    def put(self, finding_id: str, findings: tuple[dict, ...], group: str, now: float) -> Item:
         """Let ``findings`` wait, in place of what waits under the id."""
         item = self._items.get(finding_id)
         if item is None:
-            item = self._items[finding_id] = Item(finding_id)
-        item.findings = findings
+            item = self._items[finding_id] = Item(finding_id, now)
+        item.findings, item.group = findings, group
         return item
-
-    def ready(self, now: float, limit: int) -> Sequence[Item]:
-        """Up to ``limit`` items that may go together now, oldest first."""
-        taken: list[Item] = []
-        for item in self._items.values():
-            if item.not_before > now:
-                continue
-            if item.alone:
-                if not taken:
-                    return (item,)
-                continue
-            taken.append(item)
-            if len(taken) >= limit:
-                break
-        return taken
-
-    def ready_at(self) -> float | None:
-        """When the next item may go; None if there is none."""
-        return min((item.not_before for item in self._items.values()), default=None)
-
-    def ready_count(self, now: float) -> int:
-        return sum(item.not_before <= now for item in self._items.values())
 
     def postpone(self, item: Item, until: float) -> None:
         """Let others go first."""

@@ -1,21 +1,52 @@
-"""Which receivers a finding goes to."""
+"""Which receivers a finding goes to.
 
-from collections.abc import Callable, Sequence
+The first ``[[routes]]`` entry that matches names them (and, with ``go_on``, later ones too). What no route takes goes
+to the receivers that no route names, or to all if every one is named: nothing is dropped for want of a route. A
+receiver takes what reaches its ``min_severity``, and all further changes of what it was told of: a finding that is
+toned down, resolved or routed elsewhere must still reach whoever it has woken.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from streams.notify.config import RouteSettings
+from streams.notify.matchers import Matcher, all_match, labels, parse
 from streams.notify.notification_log import Entry
-from streams.notify.receiver import Receiver
-
-SEVERITIES = ("info", "warning", "critical")
+from streams.notify.receiver import SEVERITIES, Receiver
 
 
-def route(finding: dict, receivers: Sequence[Receiver], latest: Callable[[str, str], Entry | None]) -> list[Receiver]:
-    """Receivers whose ``min_severity`` it reaches, and those that ``latest`` knows to have been told of it before.
+@dataclass(frozen=True, slots=True)
+class Route:
+    matchers: tuple[Matcher, ...]
+    receivers: frozenset[str]
+    go_on: bool
 
-    A finding that is toned down or resolved at a lower severity must still reach whoever it has woken.
-    """
-    rank = SEVERITIES.index(finding["severity"])
-    return [
-        receiver
-        for receiver in receivers
-        if rank >= SEVERITIES.index(receiver.min_severity) or latest(receiver.name, finding["id"]) is not None
-    ]
+
+class Router:
+    def __init__(self, receivers: Sequence[Receiver], routes: Sequence[RouteSettings] = ()) -> None:
+        self._receivers = tuple(receivers)
+        self._routes = tuple(Route(parse(route.match), frozenset(route.receivers), route.go_on) for route in routes)
+        everyone = frozenset(receiver.name for receiver in receivers)
+        self._rest = everyone.difference(*(route.receivers for route in self._routes)) or everyone
+
+    def route(self, finding: Mapping, latest: Callable[[str, str], Entry | None]) -> list[Receiver]:
+        """``latest`` gives a receiver's entry of a finding."""
+        names = self._names(finding)
+        rank = SEVERITIES.index(finding["severity"])
+        return [
+            receiver
+            for receiver in self._receivers
+            if (receiver.name in names and rank >= SEVERITIES.index(receiver.min_severity))
+            or latest(receiver.name, finding["id"]) is not None
+        ]
+
+    def _names(self, finding: Mapping) -> frozenset[str]:
+        if not self._routes:
+            return self._rest
+        known, taken = labels(finding), None
+        for route in self._routes:
+            if all_match(route.matchers, known):
+                taken = route.receivers | (taken or frozenset())
+                if not route.go_on:
+                    break
+        return self._rest if taken is None else taken

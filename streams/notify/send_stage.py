@@ -7,7 +7,8 @@ from streams.notify.clock import Clock
 from streams.notify.receiver import Delivered, Failed, Outcome, Receiver, Request, Retry
 from streams.notify.retry_stage import parse_retry_after
 
-BODY_BYTES = 2_048
+BODY_BYTES = 65_536
+"""Slack answers with the whole message."""
 
 
 async def send(

@@ -82,7 +82,12 @@ def clip(text: str, limit: int) -> str:
     >>> clip("abcdef", 4), clip("ab", 4)
     ('abc…', 'ab')
     """
-    units = text.encode("utf-16-le", "surrogatepass")
-    if len(units) <= 2 * limit:
+    encoded = text.encode("utf-16-le", "surrogatepass")
+    if len(encoded) <= 2 * limit:
         return text
-    return units[: 2 * (limit - 1)].decode("utf-16-le", "ignore") + "…"
+    return encoded[: 2 * (limit - 1)].decode("utf-16-le", "ignore") + "…"
+
+
+def units(text: str) -> int:
+    """Length in UTF-16 units."""
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2

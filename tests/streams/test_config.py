@@ -62,7 +62,7 @@ def test_example_file_names_every_key(tmp_path, monkeypatch):
         (tmp_path / name).write_text("{}")
     opened = re.sub(r"(?m)^# ((?:\[\[|[a-z_]+ = ).*)$", r"\1", text).replace('"PLAINTEXT"', '"SASL_SSL"')
     settings = load(tmp_path, opened)
-    assert len(settings.receivers) == 3 and settings.budgets[0].team == "payments"
+    assert len(settings.receivers) == 4 and settings.budgets[0].team == "payments"
 
     def leaves(model: type[BaseModel]):
         from streams.config_problems import _models_in
@@ -206,7 +206,13 @@ def test_settings_are_frozen():
          "receivers[0].type = 'teams' is not accepted; give one of 'pagerduty', 'slack', 'webhook'"),
         ("[[receivers]]\nname = 'x'", "receivers[0].type is missing; give one of 'pagerduty', 'slack', 'webhook'"),
         ("[[receivers]]\ntype = 'slack'",
-         "receivers[0].url is missing; give the address of an incoming webhook, https://hooks.slack.com/services/..."),
+         "receivers[0]: give url (an incoming webhook), or token and channel (a bot)"),
+        ("[[routes]]\nreceivers = ['pager']", "routes: there is no receiver 'pager'; there are none"),
+        ("[[routes]]\nmatch = ['team payments']\nreceivers = ['pager']",
+         "routes[0].match[0] = 'team payments' is not accepted: a matcher is label=value, label!=value, label=~regex "
+         'or label!~regex; give a list of matchers, such as ["team=payments", "severity=~warning|critical"]'),
+        ("[[silences]]\nname = 'a'\nmatch = ['team=a']",
+         "silences[0]: give starts and ends, or weekdays (with start_time and end_time)"),
         ("[windows]\nlateness = '30h'",
          "windows: lateness 30h must be below minute_retention 26h, and that at most hour_retention 62d"),
         ("web = 3", "web must be a table, [web]"),

@@ -16,6 +16,7 @@ from streams.agents import usage as usage_agent
 from streams.agents.alert import AlertAgent
 from streams.agents.rollup import RollupAgent
 from streams.agents.usage import UsageAgent
+from streams.config import Settings
 from streams.topics import topics
 from streams.transport import TP, PartitionBatch, RejectedRange
 from streams.web.metrics import Metrics
@@ -91,7 +92,7 @@ class Bench:
         common = {"topics": TOPICS, "producer": self.producer, "metrics": Metrics(), "clock_ms": lambda: NOW_MS}
         self.usage = UsageAgent(config=CONFIG, store=self.store, decoder=Decoder(CONFIG.hash_key), **common)
         self.rollup = RollupAgent(config=CONFIG, store=self.store, **common)
-        self.alert = AlertAgent(settings=None, client_settings={}, **common)
+        self.alert = AlertAgent(settings=Settings(), client_settings={}, **common)
 
 
 @pytest.fixture

@@ -8,14 +8,10 @@ import pytest
 from aiohttp import web
 
 from models.findings import make_finding
+from streams.notify.destinations import destinations
 from streams.notify.notifier import Notifier
-from streams.notify.pagerduty.config import PagerDutyConfig
-from streams.notify.pagerduty.receiver import PagerDutyReceiver
+from streams.notify.receiver import Change, Notification
 from streams.notify.retry_stage import Backoff
-from streams.notify.slack.config import SlackConfig
-from streams.notify.slack.receiver import SlackReceiver
-from streams.notify.webhook.config import WebhookConfig
-from streams.notify.webhook.receiver import WebhookReceiver
 
 
 class FakeClock:
@@ -151,13 +147,24 @@ def finding():
     return _finding
 
 
-def _receiver(kind: str, url: str, name: str = "", min_severity: str = "info", **fields):
-    common = {"type": kind, "name": name, "url": url, "min_severity": min_severity, **fields}
-    if kind == "slack":
-        return SlackReceiver(SlackConfig(**common))
+def _receiver(kind: str, url: str, name: str = "", min_severity: str = "info", links=None, **fields):
+    where = {"api_url": url} if "token" in fields else {"url": url}
     if kind == "pagerduty":
-        return PagerDutyReceiver(PagerDutyConfig(**{"routing_key": "r" * 32, **common}))
-    return WebhookReceiver(WebhookConfig(**common))
+        where["routing_key"] = "r" * 32
+    found = destinations()[kind]
+    return found(found.Config(type=kind, name=name, min_severity=min_severity, **where, **fields), links)
+
+
+def _notification(*findings: dict, group: str = "", **fields) -> Notification:
+    """As if all of ``findings`` had just opened or ended, alone or in ``group``."""
+    changes = tuple(Change(one, "resolved" if one["status"] == "resolved" else "opened") for one in findings)
+    members = tuple(one for one in findings if one["status"] != "resolved")
+    return Notification(group or findings[0]["id"], changes, **{"members": members, **fields})
+
+
+@pytest.fixture(scope="session")
+def notification():
+    return _notification
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,18 @@
 """Whatever a finding holds, its messages stay within the destinations' limits and say what matters."""
 
 import json
+import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.findings import make_finding
 from streams.notify import text
-from streams.notify.pagerduty.receiver import dedup_key
+from streams.notify.destinations.pagerduty import dedup_key
+from streams.notify.destinations.slack.message import LINES, kept, posted, reply
+from streams.notify.links import Links
 from streams.notify.receiver import Delivered, Failed, Retry, classify_http
-from streams.notify.slack.message import DIGEST_MAX, digest, message
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text(max_size=30) | st.builds(
@@ -74,6 +76,11 @@ def check_slack(content: dict) -> None:
                 assert 1 <= units(block["text"]["text"]) <= 3_000
             assert len(block.get("fields", ())) <= 10
             assert all(1 <= units(part["text"]) <= 2_000 for part in block.get("fields", ()))
+        elif block["type"] == "image":
+            assert len(block["image_url"]) <= 3_000 and len(block["alt_text"]) <= 2_000
+        elif block["type"] == "actions":
+            assert len(block["elements"]) <= 25
+            assert all(1 <= units(button["value"]) <= 2_000 for button in block["elements"])
         else:
             assert len(block["elements"]) <= 10
     assert sum(units(part) for part in texts_of(content)) <= 12_000
@@ -81,30 +88,55 @@ def check_slack(content: dict) -> None:
     for block in content["blocks"]:
         for part in texts_of(block):
             if block["type"] != "header":
-                assert "<" not in part and ">" not in part
+                part = re.sub(r"<https://dash/[^ <>|]*\|[A-Za-z ]+>", "", part)
+                if block["type"] != "actions":
+                    assert "<" not in part and ">" not in part
                 assert all(entity.split(";")[0] in ("amp", "lt", "gt") for entity in part.split("&")[1:])
 
 
-@given(FINDINGS)
-def test_slack_message_stays_within_the_limits(finding):
-    check_slack(message(finding))
+LINKS = Links("https://dash/?id={id}&team={team}", lambda finding: "https://t/charts/x.png?s=1", interactive=True)
 
 
-@settings(max_examples=25)
-@given(st.lists(FINDINGS, min_size=2, max_size=DIGEST_MAX))
-def test_slack_digest_stays_within_the_limits(findings):
-    content = digest(findings)
+@given(FINDINGS, st.booleans())
+def test_slack_message_stays_within_the_limits(notification, finding, linked):
+    content = posted(notification(finding), LINKS if linked else Links())
     check_slack(content)
-    assert len(content["blocks"]) == len(findings) + 1
+    assert kept(notification(finding), LINKS if linked else Links()) == content
 
 
-def test_largest_slack_digest(finding):
-    check_slack(digest([finding(n, reason="&" * 9_000, detector="x" * 9_000) for n in range(DIGEST_MAX)]))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(FINDINGS, min_size=2, max_size=LINES + 5))
+def test_slack_digest_stays_within_the_limits(notification, findings):
+    told = notification(*findings, group="g" * 300, labels={"team": "t" * 900})
+    for content in (posted(told, LINKS), kept(told, LINKS)):
+        check_slack(content)
+        lines = [block for block in content["blocks"] if block["type"] == "section"]
+        assert len(lines) == min(len(findings), LINES)
+    note = reply(told)
+    assert note is not None and units(note["text"]) <= 3_000
+
+
+def test_largest_slack_digest_counts_what_it_leaves_out_and_links_to_it(notification, finding):
+    """Lesson 23: too many alerts in one message were refused with 400 (prometheus/alertmanager#2769)."""
+    many = [finding(n, reason="&" * 9_000, detector="x" * 9_000) for n in range(2_000)]
+    content = posted(notification(*many, group="g"), LINKS)
+    check_slack(content)
+    notes = [element["text"] for element in content["blocks"][-1]["elements"]]
+    assert "and 1,980 more: `tenfold alerts` lists all" in notes
+    assert "<https://dash/?id=g&team=|Details>" in notes
+
+
+def test_a_reason_that_is_cut_leads_to_all_of_it(notification, finding):
+    """Lesson 23: truncate and link."""
+    content = posted(notification(finding(1, reason="word " * 2_000)), LINKS)
+    check_slack(content)
+    cut = content["blocks"][1]["text"]["text"]
+    assert cut.endswith("… <https://dash/?id=session_outlier-0001&team=payments|all of it>")
 
 
 @given(FINDINGS)
-def test_pagerduty_event_stays_within_the_limits(receiver, finding):
-    body = receiver("pagerduty", "http://h").build([finding]).body
+def test_pagerduty_event_stays_within_the_limits(receiver, notification, finding):
+    body = receiver("pagerduty", "http://h").build(notification(finding))[0].body
     event = json.loads(body)
     assert len(body) <= 512_000
     assert 1 <= len(event["dedup_key"]) <= 255
@@ -116,23 +148,23 @@ def test_pagerduty_event_stays_within_the_limits(receiver, finding):
         assert payload["severity"] in ("info", "warning", "critical")
 
 
-def test_pagerduty_event_that_is_too_large_loses_details_first(receiver, finding):
+def test_pagerduty_event_that_is_too_large_loses_details_first(receiver, notification, finding):
     # Three bytes each in UTF-8 ...
     wide = {f"{n}": "\N{EURO SIGN}" * 9_000 for n in range(60)}
-    small = receiver("pagerduty", "http://h").build([finding(details=wide)]).body
+    small = receiver("pagerduty", "http://h").build(notification(finding(details=wide)))[0].body
     assert len(small) <= 512_000
     # ... six as escaped control characters.
     worst = {f"{n}": "\x00" * 9_000 for n in range(60)}
     many = [{"dimension": "\x00" * 9_000, "name": "", "excess_nano_usd": 1}] * 12
-    event = receiver("pagerduty", "http://h").build(
-        [finding(details=worst, cause=many, example_event_ids=["\x00" * 9_000] * 12)]
+    (event,) = receiver("pagerduty", "http://h").build(
+        notification(finding(details=worst, cause=many, example_event_ids=["\x00" * 9_000] * 12))
     )
     assert len(event.body) <= 512_000 and json.loads(event.body)["payload"]["summary"] == finding()["reason"]
 
 
 @given(FINDINGS)
-def test_webhook_body_is_the_finding(receiver, finding):
-    request = receiver("webhook", "http://h").build([finding])
+def test_webhook_body_is_the_finding(receiver, notification, finding):
+    (request,) = receiver("webhook", "http://h").build(notification(finding))
     body = json.loads(request.body, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert {name: value for name, value in body.items() if not isinstance(finding[name], float)} == {
         name: value for name, value in finding.items() if not isinstance(value, float)
@@ -140,12 +172,12 @@ def test_webhook_body_is_the_finding(receiver, finding):
     assert all(char.isprintable() and char.isascii() for char in request.headers["Idempotency-Key"])
 
 
-def test_slack_message_in_full(finding):
+def test_slack_message_in_full(notification, finding):
     cause = [
         {"dimension": "model", "name": "gpt-5.4", "excess_nano_usd": 30_000_000_000},
         {"dimension": "model", "name": "<b&w>", "excess_nano_usd": 7_600_000_000},
     ]
-    content = message(finding(1, cause=cause, reason="Session <s-1> cost 10 & more."))
+    content = posted(notification(finding(1, cause=cause, reason="Session <s-1> cost 10 & more.")), Links())
     head, reason, fields, causes, note = content["blocks"]
     assert head["text"]["text"] == "\N{LARGE RED CIRCLE} Critical: session costs far more than its peers"
     assert reason["text"]["text"] == "Session &lt;s-1&gt; cost 10 &amp; more."
@@ -164,12 +196,12 @@ def test_slack_message_in_full(finding):
     assert causes["text"]["text"] == "*Causes*\n• $30.00 model: gpt-5.4\n• $7.60 model: &lt;b&amp;w&gt;"
     assert note["elements"][0]["text"] == "session_outlier-0001 · revision 1 · open"
     assert content["text"] == f"{head['text']['text']}. Session &lt;s-1&gt; cost 10 &amp; more."
-    resolved = message(finding(1, 2, "resolved"))
+    resolved = posted(notification(finding(1, 2, "resolved")), Links())
     assert resolved["blocks"][0]["text"]["text"].startswith("\N{WHITE HEAVY CHECK MARK} Resolved: ")
 
 
-def test_pagerduty_event_in_full(receiver, finding):
-    request = receiver("pagerduty", "http://h").build([finding(1, details={"level": "80"})])
+def test_pagerduty_event_in_full(receiver, notification, finding):
+    (request,) = receiver("pagerduty", "http://h").build(notification(finding(1, details={"level": "80"})))
     event = json.loads(request.body)
     assert (event["event_action"], event["dedup_key"]) == ("trigger", "session_outlier-0001")
     payload = event["payload"]

@@ -1,15 +1,19 @@
 """The stages by themselves: log, outbox, rate and back-off."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.notify.batch_stage import Batcher
+from streams.notify.group_stage import Groups, group_key
 from streams.notify.hold_stage import hold_ms
 from streams.notify.notification_log import Entry, MemoryNotificationLog
 from streams.notify.outbox import Outbox
 from streams.notify.rate_limit_stage import TokenBucket
+from streams.notify.receiver import Rate
 from streams.notify.retry_stage import MAX_RETRY_AFTER_SECONDS, Backoff, parse_retry_after
 
 
@@ -40,7 +44,7 @@ def test_memory_log_forgets_the_oldest_settled_and_nothing_pending(finding):
 def test_outbox_calls_waiters_of_what_is_settled_only(finding):
     outbox, called = Outbox(), []
     alert, end = finding(1, 2, "updated"), finding(1, 3, "resolved")
-    item = outbox.put("f", (alert, end))
+    item = outbox.put("f", (alert, end), "f", 0.0)
     item.waiters += [(revision, lambda revision=revision: called.append(revision)) for revision in (1, 2, 3)]
     for waiter in outbox.settle(item, alert):
         waiter()
@@ -52,23 +56,90 @@ def test_outbox_calls_waiters_of_what_is_settled_only(finding):
 
 def test_outbox_keeps_what_came_while_another_revision_was_sent(finding):
     outbox, first, second = Outbox(), finding(1), finding(1, 2, "updated")
-    item = outbox.put("f", (first,))
-    assert outbox.put("f", (second,)) is item
+    item = outbox.put("f", (first,), "f", 0.0)
+    assert outbox.put("f", (second,), "f", 0.0) is item and outbox.get("f") is item
     outbox.settle(item, first)
     assert item.findings == (second,) and outbox.holds("f")
 
 
-def test_outbox_hands_out_what_is_ready_in_order(finding):
-    outbox = Outbox()
-    items = [outbox.put(f"f{n}", (finding(n),)) for n in range(4)]
-    outbox.postpone(items[0], 10.0)
+def batcher_of(receiver, clock, *findings, kind="slack", entries=(), **fields):
+    outbox, groups = Outbox(), Groups(entries)
+    one = receiver(kind, "http://h", **fields)
+    items = [outbox.put(f["id"], (f,), group_key(f, one), clock.monotonic()) for f in findings]
+    return Batcher(one, outbox, groups, clock), outbox, groups, items
+
+
+def test_what_is_ready_goes_alone_or_all_at_once_in_a_flood(receiver, finding, clock):
+    batcher, outbox, _, items = batcher_of(receiver, clock, *[finding(n) for n in range(8)], digest_above=5)
+    outbox.postpone(items[0], 1_010.0)
     items[2].alone = True
-    assert list(outbox.ready(0.0, 20)) == [items[1], items[3]]
-    assert list(outbox.ready(10.0, 2)) == [items[1], items[3]]
-    assert (outbox.ready_count(0.0), outbox.ready_count(10.0)) == (3, 4)
-    outbox.settle(items[1], items[1].head)
-    assert list(outbox.ready(0.0, 20)) == [items[2]]
-    assert outbox.ready_at() == 0.0 and Outbox().ready_at() is None
+    assert batcher.choose(single=False).items == [items[1], *items[3:]]
+    assert batcher.choose(single=True).items == [items[1]]
+    assert batcher.due() == 7
+    for item in (items[1], *items[3:]):
+        outbox.settle(item, item.head)
+    assert batcher.choose(single=False).items == [items[2]]
+    outbox.settle(items[2], items[2].head)
+    empty = batcher.choose(single=False)
+    assert not empty.items and empty.wait_until == 1_010.0
+
+
+def test_a_group_opens_at_once_and_its_followers_wait(receiver, finding, clock):
+    told = Entry("r", "f", "sent", 1, 0, told_severity="warning", told_ms=995_000, told_open=True, ref="C/1")
+    group = group_key(finding(1), receiver("slack", "http://h", group_by=["team"]))
+    entries = [replace(told, group=group)]
+    calm, worse = finding(1, severity="warning"), finding(2)
+    settings = {"group_by": ["team"], "group_interval": "10s"}
+    batcher, *_ = batcher_of(receiver, clock, calm, **settings)
+    assert batcher.choose(single=False).items
+    batcher, *_ = batcher_of(receiver, clock, calm, entries=entries, **settings)
+    assert not batcher.choose(single=False).items
+    assert batcher.choose(single=False).wait_until == pytest.approx(1_005.0)
+    batcher, _, _, items = batcher_of(receiver, clock, calm, worse, entries=entries, **settings)
+    assert batcher.choose(single=False).items == items
+
+
+def test_group_wait_gathers_what_comes_with_the_first(receiver, finding, clock):
+    batcher, *_ = batcher_of(receiver, clock, finding(1), finding(2), group_by=["team"], group_wait="30s")
+    assert batcher.choose(single=False).wait_until == pytest.approx(1_030.0)
+    clock.now += 30
+    assert len(batcher.choose(single=False).items) == 2
+
+
+def test_a_flood_is_one_alert_that_takes_more_for_a_while(receiver, finding, clock):
+    batcher, outbox, groups, items = batcher_of(
+        receiver, clock, *[finding(n) for n in range(9)], kind="pagerduty", digest_above=5
+    )
+    flood = batcher.choose(single=False)
+    assert flood.items == items and flood.group.startswith("flood-") and not flood.update
+    for item in items:
+        groups.told(
+            Entry("r", item.finding_id, "sent", 1, 0, told_severity="critical", told_ms=clock.now_ms(),
+                  told_open=True, group=flood.group)
+        )  # fmt: skip
+        outbox.settle(item, item.head)
+    more = [outbox.put(f["id"], (f,), f["id"], clock.now) for f in (finding(n) for n in range(20, 29))]
+    again = batcher.choose(single=False)
+    assert again.items == more and again.group == flood.group and again.update
+    for item in more:
+        outbox.settle(item, item.head)
+    clock.now += 61
+    for n in range(30, 39):
+        outbox.put(f"f{n}", (finding(n),), f"f{n}", clock.now)
+    late = batcher.choose(single=False)
+    assert late.group.startswith("flood-") and late.group != flood.group and not late.update
+
+
+def test_groups_end_with_their_last_finding():
+    groups = Groups()
+    told = Entry("r", "a", "sent", 1, 0, told_severity="info", told_ms=5, told_open=True, group="g", ref="C/1")
+    groups.told(told)
+    groups.told(replace(told, finding_id="b", told_severity="critical", told_ms=7, ref=""))
+    assert (groups.get("g").ref, groups.get("g").told_severity) == ("C/1", "critical")
+    groups.told(replace(told, told_open=False, told_ms=9))
+    assert groups.get("g").open_ids == {"b"} and groups.get("g").told_ms == 9
+    groups.told(replace(told, finding_id="b", told_open=False))
+    assert groups.get("g") is None
 
 
 @pytest.mark.parametrize(
@@ -90,17 +161,15 @@ def test_only_minor_updates_are_held(finding, status, severity, told, held):
 
 
 @given(st.integers(1, 20), st.integers(1, 60))
-async def test_no_window_holds_more_than_rate_and_burst(burst, takes):
+def test_no_window_holds_more_than_rate_and_burst(burst, takes):
     from unittest.mock import Mock
 
     now, taken = [0.0], []
 
-    async def sleep(seconds):
-        now[0] += seconds
-
-    bucket = TokenBucket(2.0, burst, Mock(monotonic=lambda: now[0], sleep=sleep))
+    bucket = TokenBucket(Rate(2.0, burst), Mock(monotonic=lambda: now[0]))
     for _ in range(takes):
-        await bucket.take()
+        now[0] += bucket.wait_seconds()
+        bucket.take()
         taken.append(now[0])
     for first in range(takes):
         for last in range(first, takes):

@@ -1,1 +1,0 @@
-"""PagerDuty: incidents over the Events API v2."""

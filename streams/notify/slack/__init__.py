@@ -1,1 +1,0 @@
-"""Slack: Block Kit messages to an incoming webhook."""

@@ -1,1 +1,0 @@
-"""Webhook: the finding itself, as JSON, to any HTTP endpoint."""
