@@ -6,6 +6,8 @@ worker, replay and tests compute the same from the same values. Times are millis
 
 from dataclasses import dataclass, field
 
+from models.scopes import Scope
+
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
@@ -118,14 +120,44 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Raise:
+    """A limit that is higher for a while."""
+
+    amount: int
+    """What is added to the limit, in the budget's unit."""
+    from_ms: int
+    until_ms: int
+    """Event time; the end excluded."""
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetConfig:
-    """A monthly budget of one team."""
+    """A limit on what one scope uses in a period."""
 
     name: str
-    team: str
-    limit_nano_usd: int
+    scope: Scope
+    """Of BUDGET_SCOPE_KINDS."""
+    limit: int
+    """In its unit."""
     timezone: str = "UTC"
     milestones_percent: tuple[int, ...] = (50, 80, 100)
+    unit: str = "nano_usd"
+    """``nano_usd`` or ``tokens``."""
+    period: str = "month"
+    """day, week, month, quarter, year or rolling."""
+    first_month: int = 1
+    """The month, 1 to 12, that fiscal quarters and years begin with."""
+    rolling_ms: int = 0
+    """Length of a rolling window, whole hours; 0 for calendar periods."""
+    teams: tuple[str, ...] = ()
+    """Of a business unit."""
+    default: bool = False
+    """Not for ``scope`` itself but for each scope of its kind that has no budget of its own."""
+    raises: tuple[Raise, ...] = ()
+
+    def limit_at(self, time_ms: int) -> int:
+        """The limit with the raises that hold at this instant: of nothing but these two (maximhq/bifrost PR#5558)."""
+        return self.limit + sum(r.amount for r in self.raises if r.from_ms <= time_ms < r.until_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from operator import itemgetter
 import numpy as np
 
 from models.config import HOUR_MS, WindowConfig
-from models.counters import COST, COUNTERS, ESTIMATED
+from models.counters import COUNTERS
 from models.hashtable import grown
 from models.rolling import due, due_of_log
 from models.scopes import Scope
@@ -208,14 +208,13 @@ class MergedPanes:
         """Whether any scope has a window that begins at ``start_ms``."""
         return (start_ms, size_ms) in self._buckets
 
-    def history(self, names: tuple[str, ...]) -> Iterator[tuple[int, int, int, int]]:
-        """(start, size, cost, estimate) of every window of one scope; ms and nano-USD."""
+    def history(self, names: tuple[str, ...]) -> Iterator[tuple[int, int, list[int]]]:
+        """(start ms, size ms, counters) of every window of one scope."""
         number = self._numbers.get(names)
         for (start, size), bucket in self._buckets.items():
             row = bucket.rows.get(number)
             if row is not None:
-                totals = self._rows["totals"][row]
-                yield start, size, int(totals[COST]), int(totals[ESTIMATED])
+                yield start, size, self._rows["totals"][row].tolist()
 
     def starts(self, size_ms: int) -> list[int]:
         """Where the windows of one size begin, ascending."""

@@ -6,8 +6,8 @@ decides only whether a source partition has gone silent and what is written into
 and budgets are judged by event time, so a replay comes to the same findings.
 
 Give one engine all partials of its scopes. Causes need a team's or model's team_model windows in the same engine as
-the team or model; those that are elsewhere appear as "other". ``config.budgets`` are those whose team's windows come
-here: an engine that gets other teams' budgets reports them as unspent (BerriAI/litellm PR#7546: one owner a report).
+the team or model; those that are elsewhere appear as "other". ``config.budgets`` are those whose scope's windows come
+here: an engine that gets other scopes' budgets reports them as unspent (BerriAI/litellm PR#7546: one owner a report).
 
 Cost: see models.panes_merge. Called by streams.agents.rollup and streams.replay.
 """
@@ -20,14 +20,13 @@ import numpy as np
 from models.baselines_merge import MergedBaselines
 from models.budgets.monitor import BudgetMonitor
 from models.config import EngineConfig
-from models.counters import COST, ESTIMATED
 from models.panes_merge import MergedPanes
 from models.rate_watch import RateWatch
 from models.rolling import EVERYTHING
 from models.sources import Sources
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ class RollupEngine:
         source, next_offset = partials["source_partition"], partials["next_offset"]
         self.sources.hear(source, next_offset, partials["watermark"], partials["idle"], now_ms)
         rows, delta = self.panes.merge(source, next_offset, partials["panes"])
-        if self.budgets.teams and len(rows):
+        if self.budgets.kinds and len(rows):
             self._budget(rows, delta)
         self.baselines.merge(source, next_offset, partials["baselines"])
 
@@ -97,13 +96,12 @@ class RollupEngine:
         return out
 
     def _budget(self, rows: np.ndarray, delta: np.ndarray) -> None:
-        """Hand what was added to team windows on to the budgets of those teams."""
-        scopes = self.panes.scopes
+        """Hand what was added to windows on to the budgets of their scopes."""
+        scopes, kinds = self.panes.scopes, self.budgets.kinds
         numbers, starts, sizes = (column.tolist() for column in self.panes.where(rows))
-        for number, start_ms, size_ms, counters in zip(numbers, starts, sizes, delta, strict=True):
-            scope = scopes[number]
-            if scope.kind == "team" and scope.team in self.budgets.teams:
-                self.budgets.add(scope.team, start_ms, size_ms, int(counters[COST]), int(counters[ESTIMATED]))
+        for number, start_ms, size_ms, counters in zip(numbers, starts, sizes, delta.tolist(), strict=True):
+            if scopes[number].kind in kinds:
+                self.budgets.add(scopes[number], start_ms, size_ms, counters)
 
     @property
     def rows(self) -> int:

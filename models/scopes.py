@@ -8,7 +8,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 SCOPE_KINDS = ("team", "model", "team_model", "agent", "use_case")
+BUDGET_SCOPE_KINDS = ("organisation", "business_unit", *SCOPE_KINDS)
+"""Budgets also know sums of team windows: of all teams, or of the teams of a business unit."""
 _FIELDS = {
+    "organisation": (),
+    "business_unit": ("team",),  # Its own name stands there.
     "team": ("team",),
     "model": ("model",),
     "team_model": ("team", "model"),
@@ -49,6 +53,8 @@ class Scope(NamedTuple):
     @property
     def label(self) -> str:
         """For people: ``payments × gpt-5.4``; an empty name reads ``(unknown)``."""
+        if self.kind == "organisation":
+            return self.kind
         return " × ".join(name or "(unknown)" for name in self.names)
 
 

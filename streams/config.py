@@ -24,10 +24,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from models import config as engine
 from streams import config_sections
+from streams.budget_settings import BudgetSettings
 from streams.config_problems import problems
 from streams.config_sections import (
     BrokerSettings,
-    BudgetSettings,
     DedupeSettings,
     DetectorSettings,
     FlushSettings,
@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _unique(self) -> "Settings":
         for what, names in (
-            ("budgets", [budget.name or budget.team for budget in self.budgets]),
+            ("budgets", [budget.full_name for budget in self.budgets]),
             ("receivers", [receiver.name or receiver.type for receiver in self.receivers]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})

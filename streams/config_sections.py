@@ -10,13 +10,14 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from models import config as engine
 from models.money import to_nano_usd
 from schemas.columns import KINDS
-from streams.config_values import DurationMs, Servers, TimeZone, Usd
+from streams.config_section import Section, one_of
+from streams.config_values import DurationMs, Servers, Usd
 from streams.notify.destinations import destinations
 
 DAY_MS = engine.DAY_MS
@@ -41,14 +42,6 @@ def _usd(default_nano: int) -> Any:
     return Field(default=Decimal(default_nano) / engine.USD, gt=0, description="dollars above 0, such as 1.50 or 50")
 
 
-def _one_of(*values: str) -> str:
-    return "one of " + ", ".join(f'"{value}"' for value in values)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class BrokerSettings(Section):
     """How to reach Kafka; without ``servers`` an embedded broker is started, which forgets when it ends."""
 
@@ -62,10 +55,10 @@ class BrokerSettings(Section):
         description="up to 200 letters, digits, '.', '_' or '-'",
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description=_one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+        default="PLAINTEXT", description=one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="PLAIN", description=_one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+        default="PLAIN", description=one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
     )
     sasl_username: str = Field(default="", description="the user's name at the broker")
     sasl_password: SecretStr | None = Field(default=None, description="the user's password at the broker")
@@ -108,7 +101,7 @@ class TopicSettings(Section):
 
 class TransportSettings(Section):
     delivery: Literal["raw_spans", "consumer_records"] = Field(
-        default="raw_spans", description=_one_of("raw_spans", "consumer_records")
+        default="raw_spans", description=one_of("raw_spans", "consumer_records")
     )
     """``consumer_records`` is the slower way through aiokafka's own record objects."""
     group: str = Field(default="tenfold", min_length=1, max_length=200, description="a consumer group's name")
@@ -316,36 +309,8 @@ class LearnerSettings(Section):
         return engine.LearnerConfig(**self.model_dump())
 
 
-Percent = Annotated[int, Field(ge=1, le=1000)]
-
-
-class BudgetSettings(Section):
-    team: str = Field(min_length=1, description="a team's name as its events carry it")
-    monthly_usd: Usd = Field(gt=0, description="dollars above 0, such as 25000")
-    name: str = Field(default="", max_length=200, description="a name of its own; the team's if left out")
-    timezone: TimeZone = Field(default="UTC", description='an IANA time zone, such as "UTC" or "America/New_York"')
-    milestones: tuple[Percent, ...] = Field(
-        default=(50, 80, 100), max_length=20, description="percents from 1 to 1000, each higher than the one before"
-    )
-
-    @model_validator(mode="after")
-    def _rising(self) -> "BudgetSettings":
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"milestones {list(self.milestones)} must rise; give them as in [50, 80, 100]")
-        return self
-
-    def engine(self) -> engine.BudgetConfig:
-        return engine.BudgetConfig(
-            name=self.name or self.team,
-            team=self.team,
-            limit_nano_usd=to_nano_usd(self.monthly_usd),
-            timezone=self.timezone,
-            milestones_percent=self.milestones,
-        )
-
-
 class PriceSettings(Section):
-    kind: Literal[KINDS] = Field(description=_one_of(*KINDS))
+    kind: Literal[KINDS] = Field(description=one_of(*KINDS))
     usd: Usd = Field(ge=0, description="dollars per unit, from 0 on, such as 0.002")
     unit: str = Field(default="", description='what is counted, such as "call", "second", "minute"')
     provider: str = Field(default="", description="the provider's name as events carry it; any if left out")
@@ -431,6 +396,6 @@ class WebSettings(Section):
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description=_one_of("debug", "info", "warning", "error")
+        default="info", description=one_of("debug", "info", "warning", "error")
     )
-    format: Literal["auto", "console", "json"] = Field(default="auto", description=_one_of("auto", "console", "json"))
+    format: Literal["auto", "console", "json"] = Field(default="auto", description=one_of("auto", "console", "json"))

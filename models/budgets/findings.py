@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from models.budgets.burn import Pair
 from models.budgets.calendar import Period
-from models.budgets.month import Month
+from models.budgets.period import PeriodState
 from models.config import HOUR_MS, MINUTE_MS, BudgetConfig
 from models.findings import finding_id, make_finding
 from models.money import format_usd
@@ -18,51 +18,55 @@ WARNING_PERCENT = 80
 def milestone_finding(
     *,
     budget: BudgetConfig,
-    month: Month,
+    state: PeriodState,
     level: int,
     status: str,
     why: str,
     skipped: list[int],
     exhaustion_ms: int | None,
+    expected_share: float,
     watermark_ms: int,
     now_ms: int,
 ) -> dict:
-    """A level of a month was passed or is settled; why: reached, late_usage, limit_raised, period_over.
+    """A level of a period was passed or is settled; why: reached, late_usage, limit_changed, fell_back, period_over.
 
-    Expected is an even spend of the limit up to the watermark. ``skipped`` are lower levels passed in the same step.
+    ``expected_share`` of the limit is what would have been used by the watermark at an even pace. ``skipped`` are lower
+    levels passed in the same step.
     """
-    period = month.period
+    period = state.period
     severity = "critical" if level >= CRITICAL_PERCENT else "warning" if level >= WARNING_PERCENT else "info"
     if why == "late_usage":
         severity = "info"
-    used = f"{month.percent} % of {format_usd(month.limit)} for {period.id}"
-    if why == "limit_raised":
-        reason = f"Budget {budget.name} was changed to {format_usd(month.limit)}: it has used {month.percent} % of it"
+    limit, spent = amount_text(budget, state.limit), amount_text(budget, state.spent)
+    used = f"{state.percent} % of {limit} for {period.id}"
+    if why == "limit_changed":
+        reason = f"Budget {budget.name} was changed to {limit}: it has used {state.percent} % of it"
+    elif why == "fell_back":
+        reason = f"Budget {budget.name} has used {used}, well below {level} % again"
     elif why == "period_over":
-        reason = f"Budget {budget.name} ended {period.id} with {format_usd(month.spent)} used, {used}"
+        reason = f"Budget {budget.name} ended {period.id} with {spent} used, {used}"
     elif why == "late_usage":
-        reason = f"Adjustment: late usage brought budget {budget.name} to {used}, a month that is over"
+        reason = f"Adjustment: late usage brought budget {budget.name} to {used}, a {budget.period} that is over"
     else:
-        reason = f"Budget {budget.name} has used {used} with {_gone(period, watermark_ms)} of the month gone"
-        reason += _outlook(month.spent >= month.limit, exhaustion_ms)
+        reason = f"Budget {budget.name} has used {used}{_gone(budget, period, watermark_ms)}"
+        reason += _outlook(budget, state.spent >= state.limit, exhaustion_ms)
     if skipped:
         reason += f"; {' and '.join(f'{other} %' for other in skipped)} passed in the same step"
-    if month.estimated > 0:
-        reason += f"; not counting about {format_usd(month.estimated)} without a known price"
+    if state.estimated > 0:
+        reason += f"; not counting about {format_usd(state.estimated)} without a known price"
+    price = state.cost / state.spent if state.spent else 0.0
     return make_finding(
         id=finding_id(MILESTONE, budget.name, period.id, level),
-        revision=month.levels[level].revision,
+        revision=state.levels[level].revision,
         status=status,
         detector=MILESTONE,
         severity=severity,
-        scope_kind="budget",
-        scope_name=budget.name,
-        team=budget.team,
+        **_scope(budget),
         window_start=period.start_ms,
         window_ms=period.length_ms,
-        observed_nano_usd=month.spent,
-        expected_nano_usd=round(month.limit * period.gone(watermark_ms)),
-        score=month.ratio,
+        observed_nano_usd=state.cost,
+        expected_nano_usd=_nano_usd(budget, state.limit * expected_share, price),
+        score=state.ratio,
         confidence=1.0,
         baseline_size=0,
         first_event_time=period.start_ms,
@@ -70,11 +74,8 @@ def milestone_finding(
         detection_time=now_ms,
         reason=reason + ".",
         details={
-            "budget": budget.name,
-            "period": period.id,
+            **_details(budget, period, state.limit),
             "level_percent": str(level),
-            "limit": format_usd(month.limit),
-            "limit_nano_usd": str(month.limit),
             "why": why,
             **({"also_passed_percent": ",".join(map(str, skipped))} if skipped else {}),
         },
@@ -84,6 +85,7 @@ def milestone_finding(
 def burn_finding(
     *,
     budget: BudgetConfig,
+    limit: int,
     period: Period,
     kind: str,
     status: str,
@@ -92,43 +94,43 @@ def burn_finding(
     revision: int,
     pair: Pair,
     rate: dict,
-    spent_nano_usd: int,
-    window_nano_usd: int,
+    spent: int,
+    amount: int,
+    price: float,
     window_ms: int,
+    expected_share: float,
     end_ms: int,
     exhaustion_ms: int | None,
     now_ms: int,
 ) -> dict:
     """A budget burns too fast, or no longer does; rate: the pair's BurnRate dict.
 
-    Observed is the spend of the long window, expected the limit's even share of it. ``kind``: page or ticket.
+    Observed is the use of the long window, expected its share of the limit at an even pace; tokens are valued at
+    ``price``, what they cost in this period, nano-USD each. ``kind``: page or ticket.
     """
     length = _length(window_ms)
+    used = f"{spent * 100 // limit} % of {amount_text(budget, limit)} for {period.id}"
     if status == "resolved":
         reason = (
             f"Budget {budget.name} burns at {rate['short_burn']:.1f}x an even pace again, below its alert of "
-            f"{pair.factor:g}x; {_percent(spent_nano_usd, budget)} of {format_usd(budget.limit_nano_usd)} for "
-            f"{period.id} is used with {_gone(period, end_ms)} of the month gone"
+            f"{pair.factor:g}x; {used} is used{_gone(budget, period, end_ms)}"
         )
     else:
         reason = (
-            f"Budget {budget.name} spent {format_usd(window_nano_usd)} in {length}, {rate['long_burn']:.1f}x an even "
-            f"pace; it has used {_percent(spent_nano_usd, budget)} of {format_usd(budget.limit_nano_usd)} for "
-            f"{period.id} with {_gone(period, end_ms)} of the month gone"
-        ) + _outlook(spent_nano_usd >= budget.limit_nano_usd, exhaustion_ms)
+            f"Budget {budget.name} spent {amount_text(budget, amount)} in {length}, {rate['long_burn']:.1f}x an even "
+            f"pace; it has used {used}{_gone(budget, period, end_ms)}"
+        ) + _outlook(budget, spent >= limit, exhaustion_ms)
     return make_finding(
         id=finding_id(BURN, budget.name, opened_period, kind, opened_ms),
         revision=revision,
         status=status,
         detector=BURN,
         severity="critical" if kind == "page" else "warning",
-        scope_kind="budget",
-        scope_name=budget.name,
-        team=budget.team,
+        **_scope(budget),
         window_start=end_ms - window_ms,
         window_ms=window_ms,
-        observed_nano_usd=window_nano_usd,
-        expected_nano_usd=round(budget.limit_nano_usd * window_ms / period.length_ms),
+        observed_nano_usd=_nano_usd(budget, amount, price),
+        expected_nano_usd=_nano_usd(budget, limit * expected_share, price),
         score=rate["long_burn"],
         confidence=0.9 if kind == "page" else 0.8,
         baseline_size=0,
@@ -137,10 +139,7 @@ def burn_finding(
         detection_time=now_ms,
         reason=reason + ".",
         details={
-            "budget": budget.name,
-            "period": period.id,
-            "limit": format_usd(budget.limit_nano_usd),
-            "limit_nano_usd": str(budget.limit_nano_usd),
+            **_details(budget, period, limit),
             "rule": kind,
             "pair": pair.name,
             "factor": f"{pair.factor:g}",
@@ -153,19 +152,46 @@ def burn_finding(
     )
 
 
-def _percent(spent: int, budget: BudgetConfig) -> str:
-    return f"{spent * 100 // budget.limit_nano_usd} %"
+def amount_text(budget: BudgetConfig, amount: int) -> str:
+    """Dollars or tokens, for people."""
+    return format_usd(amount) if budget.unit == "nano_usd" else f"{amount:,} tokens"
 
 
-def _gone(period: Period, time_ms: int) -> str:
-    return f"{period.gone(time_ms):.0%}".replace("%", " %")
+def _nano_usd(budget: BudgetConfig, amount: float, price: float) -> int:
+    return round(amount if budget.unit == "nano_usd" else amount * price)
 
 
-def _outlook(exhausted: bool, exhaustion_ms: int | None) -> str:
+def _scope(budget: BudgetConfig) -> dict:
+    """Whom a finding is routed to."""
+    scope = budget.scope
+    own = {} if scope.kind == "business_unit" else {"team": scope.team}
+    return {"scope_kind": "budget", "scope_name": budget.name, "team": "", **own, "model": scope.model,
+            "agent": scope.agent, "use_case": scope.use_case}  # fmt: skip
+
+
+def _details(budget: BudgetConfig, period: Period, limit: int) -> dict[str, str]:
+    return {
+        "budget": budget.name,
+        "scope": budget.scope.key,
+        "period": period.id,
+        "limit": amount_text(budget, limit),
+        f"limit_{budget.unit}": str(limit),
+    }
+
+
+def _gone(budget: BudgetConfig, period: Period, time_ms: int) -> str:
+    if budget.rolling_ms:
+        return ""
+    return f" with {period.gone(time_ms):.0%} of the {budget.period} gone".replace("%", " %")
+
+
+def _outlook(budget: BudgetConfig, exhausted: bool, exhaustion_ms: int | None) -> str:
     if exhausted:
         return "; it is exhausted"
+    if budget.rolling_ms:
+        return ""
     if exhaustion_ms is None:
-        return "; at the rate of the last hour it lasts to the end of the month"
+        return f"; at the rate of the last hour it lasts to the end of the {budget.period}"
     at = datetime.fromtimestamp(exhaustion_ms / 1000, UTC)
     return f"; at the rate of the last hour it is exhausted on {at:%Y-%m-%d %H:%M} UTC"
 

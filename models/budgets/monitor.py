@@ -1,101 +1,38 @@
-"""Budgets in their months: milestones, burn rates and when the money will be gone.
+"""All budgets of one rollup partition: which use goes to which, and when they are looked at.
 
-Guarantee: what a budget has spent is the sum of its team's hour windows whose event time is in the month, in the
-budget's own time zone; late usage counts in the month it happened in, and in a month that is over it is reported as
-an adjustment, never as a page. In zones that are not on a whole hour of UTC, the one hour a month that both months
-share is divided by its minute windows; usage later than minute windows are kept counts in the month that hour began
-in. Every budget is evaluated, the team seen or not, and each finding names its budget and period.
+Guarantee: what a budget has used is the sum of its scope's hour windows whose event time is in the period. Every
+budget of a scope is evaluated, none hides another (BerriAI/litellm#11083), and a scope that was never seen before has
+its default budget with its first event (#40095). A budget of the organisation adds up the windows of all teams, one
+of a business unit those of its teams.
 
-Milestones are looked at with every ``advance``, burn rates once for every minute of event time, never by a clock, so
-a replay comes to the same burn findings. A burn is one finding from opening to resolution: "page" while the fast or
-medium pair fires (critical), "ticket" while the slow one does (warning).
+Milestones are looked at with every ``advance``, burn rates once for every minute of event time. Each finding names its
+budget and period.
 
-Cost: some 0.2 ms a budget and minute, 8 hours of minutes and 4 days of hours per team. Called by models.rollup only.
+Cost: some 0.2 ms a budget and minute; 8 hours of minutes and at least 8 days of hours per scope, as many as its
+longest window needs. Called by models.rollup only.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from models.budgets.burn import Pair, PairState, pairs
-from models.budgets.calendar import Period, period_of
-from models.budgets.findings import burn_finding, milestone_finding
-from models.budgets.month import Month
-from models.budgets.series import SpendSeries, Trailing
-from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig
+from models.budgets.account import Account
+from models.budgets.burn import pairs
+from models.budgets.season import WEEK_MS, Usage
+from models.budgets.series import HOURS_KEPT_MS, Trailing
+from models.config import DAY_MS, MINUTE_MS, BudgetConfig, EngineConfig
+from models.counters import CACHE_READ, CACHE_WRITE, COST, ESTIMATED, EVENTS, INPUT, OUTPUT
 from models.panes_merge import MergedPanes
+from models.scopes import SCOPE_KINDS, Scope
 from models.windows import NO_WATERMARK
 
 MAX_CATCH_UP = 2_000
 """Minutes evaluated at most after a gap."""
+MAX_DEFAULTED = 2_000
+"""Scopes that one default budget is given to: each costs as much as a budget written out. Later ones have none."""
+_LONGEST_DAYS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 LearnerScore = Callable[[str], float | None]
-
-
-@dataclass(slots=True)
-class Incident:
-    """An open burn finding."""
-
-    opened_ms: int
-    period_id: str
-    revision: int = 1
-
-
-@dataclass(slots=True)
-class _Burn:
-    """Burn of one budget at the latest evaluated minute."""
-
-    states: dict[str, PairState] = field(default_factory=dict)
-    incidents: dict[str, Incident] = field(default_factory=dict)
-    rates: list[dict] = field(default_factory=list)
-    """BurnRate dicts, fast to slow."""
-    nano_usd_per_ms: float = 0.0
-    """Over the fast pair's long window: an hour, give or take two minutes."""
-
-    def snapshot(self) -> dict:
-        """Plain values; ``rates`` is the list itself, which is replaced and never changed."""
-        return {
-            "states": {name: [state.firing, state.calm] for name, state in self.states.items()},
-            "incidents": {kind: asdict(incident) for kind, incident in self.incidents.items()},
-            "rates": self.rates,
-            "nano_usd_per_ms": self.nano_usd_per_ms,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """One pair at the minutes of one call; arrays of length k."""
-
-    pair: Pair
-    nano_usd: np.ndarray
-    """int64: spend of the long window"""
-    length_ms: np.ndarray
-    """int64: true length of the long window"""
-    long_burn: np.ndarray
-    short_burn: np.ndarray
-
-    @classmethod
-    def of(cls, pair: Pair, budget: BudgetConfig, period: Period, trailing: Trailing, ends: np.ndarray) -> "_Window":
-        even = budget.limit_nano_usd / period.length_ms
-        nano_usd, length_ms = trailing.spent(ends, pair.long_ms)
-        short_nano_usd, short_ms = trailing.spent(ends, pair.short_ms)
-        return cls(pair, nano_usd, length_ms, nano_usd / length_ms / even, short_nano_usd / short_ms / even)
-
-    @property
-    def exceeds(self) -> np.ndarray:
-        """bool[k]: both windows over the factor."""
-        return (self.long_burn > self.pair.factor) & (self.short_burn > self.pair.factor)
-
-    def rate(self, i: int, firing: bool) -> dict:
-        """BurnRate dict of one minute."""
-        return {
-            "long_ms": self.pair.long_ms,
-            "short_ms": self.pair.short_ms,
-            "factor": self.pair.factor,
-            "long_burn": float(self.long_burn[i]),
-            "short_burn": float(self.short_burn[i]),
-            "firing": firing,
-        }
 
 
 class BudgetMonitor:
@@ -103,22 +40,31 @@ class BudgetMonitor:
 
     def __init__(self, config: EngineConfig):
         self._retention_ms = config.windows.hour_retention_ms
-        self._budgets = {budget.name: budget for budget in config.budgets}
-        self.teams: dict[str, list[BudgetConfig]] = {}
-        for budget in self._budgets.values():
-            self.teams.setdefault(budget.team, []).append(budget)
-        self._series = {team: SpendSeries() for team in self.teams}
-        self._months: dict[str, dict[str, Month]] = {name: {} for name in self._budgets}
-        self._burns = {name: _Burn() for name in self._budgets}
+        self._accounts: dict[str, Account] = {}
+        self._usages: dict[tuple[Scope, tuple[str, ...], str], Usage] = {}
+        self._kept_ms = max([HOURS_KEPT_MS, *map(_window_ms, config.budgets)])
+        self._explicit = [budget for budget in config.budgets if not budget.default]
+        self._defaults = [budget for budget in config.budgets if budget.default]
+        self._given = dict.fromkeys((budget.name for budget in self._defaults), 0)
+        self._routes: dict[Scope, list[tuple[Usage, list[Account]]]] = {}
+        self.kinds = {_window_kind(budget.scope.kind) for budget in config.budgets}
+        """Kinds of scopes whose windows some budget adds up."""
+        for budget in self._explicit:
+            self._open(budget)
         self._evaluated_ms: int | None = None
         self._watermark_ms = NO_WATERMARK
-        """Of the last ``advance``: usage that comes for a month which was over then is late."""
+        """Of the last ``advance``: use that comes for a period which was over then is late."""
 
-    def add(self, team: str, start_ms: int, size_ms: int, nano_usd: int, estimated_nano_usd: int) -> None:
-        """Spend added to one window of a team that has budgets."""
-        self._series[team].add(start_ms, size_ms, nano_usd)
-        for budget in self.teams[team]:
-            self._count(budget, start_ms, size_ms, nano_usd, estimated_nano_usd)
+    def add(self, scope: Scope, start_ms: int, size_ms: int, counters: Iterable[int]) -> None:
+        """Counters added to one window of a scope."""
+        cost, estimated, tokens = counters[COST], counters[ESTIMATED], None
+        for usage, accounts in self._route(scope):
+            amount = cost
+            if accounts[0].budget.unit == "tokens":
+                amount = tokens = tokens or sum(counters[i] for i in (INPUT, CACHE_READ, CACHE_WRITE, OUTPUT))
+            usage.series.add(start_ms, size_ms, amount, counters[EVENTS])
+            for account in accounts:
+                account.count(start_ms, size_ms, amount, cost, estimated)
 
     def advance(
         self, watermark_ms: int, now_ms: int, learner_score: LearnerScore = lambda team: None
@@ -126,274 +72,135 @@ class BudgetMonitor:
         """(BudgetStatus dicts that changed, Finding dicts) at this watermark."""
         findings = self._evaluate(watermark_ms, now_ms)
         statuses = []
-        for name, budget in self._budgets.items():
-            self._month(budget, watermark_ms)
-            for period_id in sorted(self._months[name]):
-                month = self._months[name][period_id]
-                if month.period.end_ms <= watermark_ms - self._retention_ms:
-                    del self._months[name][period_id]
-                    continue
-                findings += self._milestones(budget, month, watermark_ms, now_ms)
-                statuses += self._status(budget, month, watermark_ms)
+        for account in self._accounts.values():
+            said, found = account.advance(watermark_ms, self._watermark_ms, self._retention_ms, now_ms)
+            statuses += said
+            findings += found
         for finding in findings:
             finding["learner_score"] = learner_score(finding["team"])
-        for series in self._series.values():
-            series.expire(watermark_ms)
+        for usage in self._usages.values():
+            usage.series.expire(watermark_ms)
         self._watermark_ms = watermark_ms
         return statuses, findings
 
-    def _month(self, budget: BudgetConfig, time_ms: int) -> Month:
-        period = period_of(time_ms, budget.timezone)
-        months = self._months[budget.name]
-        if period.id not in months:
-            months[period.id] = Month(period, budget.limit_nano_usd)
-        return months[period.id]
+    def _open(self, budget: BudgetConfig) -> Account:
+        usage = self._usages.setdefault((budget.scope, budget.teams, budget.unit), Usage(self._kept_ms))
+        account = self._accounts[budget.name] = Account(budget, usage)
+        return account
 
-    def _count(self, budget: BudgetConfig, start_ms: int, size_ms: int, nano_usd: int, estimated: int) -> None:
-        """Hours count in the month they begin in; minutes of the month's first hour move there if they must."""
-        month = self._month(budget, start_ms)
-        if size_ms == HOUR_MS:
-            month.spent += nano_usd
-            month.estimated += estimated
-        elif size_ms == MINUTE_MS:
-            of_hour = self._month(budget, start_ms - start_ms % HOUR_MS)
-            if of_hour is not month:
-                of_hour.spent -= nano_usd
-                of_hour.estimated -= estimated
-                month.spent += nano_usd
-                month.estimated += estimated
+    def _route(self, scope: Scope) -> list[tuple[Usage, list[Account]]]:
+        """Where the use of a scope goes; found once per scope."""
+        route = self._routes.get(scope)
+        if route is None:
+            if not any(budget.scope == scope for budget in self._explicit):
+                self._give_defaults(scope)
+            by_usage: dict[int, tuple[Usage, list[Account]]] = {}
+            for account in self._accounts.values():
+                if _counts(account.budget, scope):
+                    by_usage.setdefault(id(account.usage), (account.usage, []))[1].append(account)
+            route = self._routes[scope] = list(by_usage.values())
+        return route
+
+    def _give_defaults(self, scope: Scope) -> None:
+        for default in self._defaults:
+            if default.scope.kind == scope.kind and self._given[default.name] < MAX_DEFAULTED:
+                self._given[default.name] += 1
+                self._open(replace(default, name=f"{default.name}/{scope.label}", scope=scope, default=False))
 
     def _evaluate(self, watermark_ms: int, now_ms: int) -> list[dict]:
         """Burn rates for every minute of event time since the last call."""
         last = watermark_ms // MINUTE_MS * MINUTE_MS
         if self._evaluated_ms is None:
-            starts = [start for series in self._series.values() for start in series.minutes]
+            starts = [start for usage in self._usages.values() for start in usage.series.minutes]
             self._evaluated_ms = min(min(starts, default=last), last - MINUTE_MS)
         first = max(self._evaluated_ms, last - MAX_CATCH_UP * MINUTE_MS) + MINUTE_MS
         if first > last:
             return []
         findings = []
         ends = np.arange(first, last + 1, MINUTE_MS, dtype=np.int64)
-        trailing = {team: Trailing(series, first, last) for team, series in self._series.items()}
-        for budget in self._budgets.values():
-            at = 0
-            while at < len(ends):
-                period = period_of(int(ends[at]), budget.timezone)
-                after = int(np.searchsorted(ends, period.end_ms))
-                findings += self._burn(budget, period, trailing[budget.team], ends[at:after], now_ms)
-                at = after
+        trailing = {id(usage): Trailing(usage.series, first, last) for usage in self._usages.values()}
+        for week in np.split(ends, np.flatnonzero(np.diff(ends // WEEK_MS)) + 1):
+            for usage in self._usages.values():
+                usage.season.close(usage.series.hours, int(week[0]))
+            for account in self._accounts.values():
+                at = 0
+                while at < len(week):
+                    period = account.period(int(week[-1 if account.budget.rolling_ms else at]))
+                    after = int(np.searchsorted(week, period.end_ms))
+                    findings += account.evaluate(period, week[at:after], trailing[id(account.usage)], now_ms)
+                    at = after
         self._evaluated_ms = last
         return sorted(findings, key=lambda finding: finding["last_event_time"])
 
-    def _burn(
-        self, budget: BudgetConfig, period: Period, trailing: Trailing, ends: np.ndarray, now_ms: int
-    ) -> list[dict]:
-        """Burn rates at the minutes ``ends`` int64[k] of one month; the state is that of the last one."""
-        burn = self._burns[budget.name]
-        windows = [_Window.of(pair, budget, period, trailing, ends) for pair in pairs(period.length_ms)]
-        states = [burn.states.setdefault(window.pair.name, PairState()) for window in windows]
-        quiet = not any(state.firing for state in states) and not any(window.exceeds.any() for window in windows)
-        findings = []
-        # A month of replay has 43,200 minutes, of which most cannot change anything.
-        for i in [len(ends) - 1] if quiet else range(len(ends)):
-            findings += self._evaluate_minute(budget, period, windows, states, i, int(ends[i]), now_ms)
-        burn.rates = [window.rate(-1, state.firing) for window, state in zip(windows, states, strict=True)]
-        burn.nano_usd_per_ms = float(windows[0].nano_usd[-1] / windows[0].length_ms[-1])
-        return findings
-
-    def _evaluate_minute(
-        self,
-        budget: BudgetConfig,
-        period: Period,
-        windows: list["_Window"],
-        states: list[PairState],
-        i: int,
-        end_ms: int,
-        now_ms: int,
-    ) -> list[dict]:
-        months = self._months[budget.name]
-        spent = months[period.id].spent if period.id in months else 0
-        for window, state in zip(windows, states, strict=True):
-            nano_usd = int(window.nano_usd[i])
-            rate = nano_usd / int(window.length_ms[i])
-            overrun = spent + rate * (period.end_ms - end_ms) > budget.limit_nano_usd
-            state.evaluate(window.pair, float(window.long_burn[i]), float(window.short_burn[i]), nano_usd, overrun)
-        findings = []
-        incidents = self._burns[budget.name].incidents
-        for kind, members in (("page", (0, 1)), ("ticket", (2,))):
-            firing = [member for member in members if states[member].firing]
-            incident = incidents.get(kind)
-            if bool(firing) == (incident is not None):
-                continue
-            if incident is None:
-                incident = incidents[kind] = Incident(end_ms, period.id)
-            else:
-                incident.revision += 1
-                del incidents[kind]
-            window = windows[firing[0] if firing else members[0]]
-            fast = float(windows[0].nano_usd[i] / windows[0].length_ms[i])
-            findings.append(
-                burn_finding(
-                    budget=budget,
-                    period=period,
-                    kind=kind,
-                    status="open" if firing else "resolved",
-                    opened_ms=incident.opened_ms,
-                    opened_period=incident.period_id,
-                    revision=incident.revision,
-                    pair=window.pair,
-                    rate=window.rate(i, bool(firing)),
-                    spent_nano_usd=spent,
-                    window_nano_usd=int(window.nano_usd[i]),
-                    window_ms=int(window.length_ms[i]),
-                    end_ms=end_ms,
-                    exhaustion_ms=_exhaustion(budget, period, spent, fast, end_ms),
-                    now_ms=now_ms,
-                )
-            )
-        return findings
-
-    def _milestones(self, budget: BudgetConfig, month: Month, watermark_ms: int, now_ms: int) -> list[dict]:
-        if month.period.start_ms > watermark_ms + DAY_MS:
-            return []  # a producer whose clock is ahead: the month is not yet anybody's concern
-        findings = []
-
-        def report(level: int, status: str, why: str, skipped: list[int]) -> None:
-            milestone = month.levels[level]
-            milestone.revision += 1
-            findings.append(
-                milestone_finding(
-                    budget=budget,
-                    month=month,
-                    level=level,
-                    status=status,
-                    why=why,
-                    skipped=skipped,
-                    exhaustion_ms=self._projection(budget, month, watermark_ms),
-                    watermark_ms=watermark_ms,
-                    now_ms=now_ms,
-                )
-            )
-
-        for level in month.rearm(budget):
-            report(level, "resolved", "limit_raised", [])
-        crossed = month.cross(budget)
-        if month.exhausted_ms is None and month.reached(100):
-            month.exhausted_ms = min(watermark_ms, month.period.end_ms - 1)
-        late = self._watermark_ms >= month.period.end_ms
-        if crossed:
-            report(crossed[-1], "open", "late_usage" if late else "reached", crossed[:-1])
-        if not month.ended and watermark_ms >= month.period.end_ms:
-            month.ended = True
-            if late:
-                return findings  # first heard of after its end: there was nothing to settle
-            for level, milestone in sorted(month.levels.items()):
-                if milestone.passed and milestone.revision:
-                    report(level, "resolved", "period_over", [])
-        return findings
-
-    def _projection(self, budget: BudgetConfig, month: Month, watermark_ms: int) -> int | None:
-        if month.exhausted_ms is not None:
-            return month.exhausted_ms
-        if not month.period.start_ms <= watermark_ms < month.period.end_ms:
-            return None
-        rate = self._burns[budget.name].nano_usd_per_ms
-        return _exhaustion(budget, month.period, month.spent, rate, self._evaluated_ms)
-
-    def _status(self, budget: BudgetConfig, month: Month, watermark_ms: int) -> list[dict]:
-        """The BudgetStatus of a month, if it says anything new."""
-        current = month.period.start_ms <= watermark_ms < month.period.end_ms
-        rates = self._burns[budget.name].rates if current else []
-        projection = self._projection(budget, month, watermark_ms)
-        news = [month.spent, month.limit, month.level(), projection, [list(rate.values()) for rate in rates]]
-        if news == month.reported:
-            return []
-        month.reported = news
-        month.revision += 1
-        return [
-            {
-                "budget": budget.name,
-                "scope_kind": "team",
-                "scope_name": budget.team,
-                "period": month.period.id,
-                "period_start": month.period.start_ms,
-                "period_end": month.period.end_ms,
-                "limit_nano_usd": month.limit,
-                "spent_nano_usd": month.spent,
-                "spent_ratio": month.ratio,
-                "milestone_percent": month.level(),
-                "burn": [dict(rate) for rate in rates],
-                "projected_exhaustion": projection,
-                "revision": month.revision,
-                "watermark": watermark_ms,
-            }
-        ]
-
     def snapshot(self) -> dict:
         return {
-            "budgets": [
-                {
-                    "name": name,
-                    "team": budget.team,
-                    "timezone": budget.timezone,
-                    "months": [month.snapshot() for month in self._months[name].values()],
-                    "burn": self._burns[name].snapshot(),
-                }
-                for name, budget in self._budgets.items()
-            ],
-            "series": [[team, series.snapshot()] for team, series in self._series.items()],
+            "accounts": [account.snapshot() for account in self._accounts.values()],
+            "usages": [[list(scope), list(teams), unit, usage.snapshot()]
+                       for (scope, teams, unit), usage in self._usages.items()],
             "evaluated_ms": self._evaluated_ms,
             "watermark": self._watermark_ms,
-        }
+        }  # fmt: skip
 
     @classmethod
     def restore(cls, config: EngineConfig, snapshot: dict, panes: MergedPanes) -> "BudgetMonitor":
-        """As it was; budgets that are new, or whose team or time zone changed, are filled from ``panes``."""
+        """As it was; budgets that are new, or count something else than before, are filled from ``panes``."""
         self = cls(config)
         self._evaluated_ms, self._watermark_ms = snapshot["evaluated_ms"], snapshot["watermark"]
-        known_series = dict(snapshot["series"])
-        for team in self.teams:
-            if team in known_series:
-                self._series[team] = SpendSeries.restore(known_series[team])
+        scopes = [scope for scope in panes.scopes if scope.kind in self.kinds]
+        # Defaults are given in the order they were, and so to the same scopes if there are too many.
+        seen = [Scope(*scope) for scope, *_ in snapshot["usages"]]
+        for scope in [*(scope for scope in seen if scope.kind in SCOPE_KINDS), *scopes]:
+            self._route(scope)
+        saved_usages = {(Scope(*scope), tuple(teams), unit): usage for scope, teams, unit, usage in snapshot["usages"]}
+        saved = {entry["name"]: entry for entry in snapshot["accounts"]}
+        new_usages, new_accounts = set(), set()
+        for key, usage in self._usages.items():
+            if key in saved_usages:
+                usage.load(saved_usages[key])
             else:
-                for start_ms, size_ms, nano_usd, _ in panes.history(_team(team)):
-                    self._series[team].add(start_ms, size_ms, nano_usd)
-        saved = {entry["name"]: entry for entry in snapshot["budgets"]}
-        for name, budget in self._budgets.items():
-            entry = saved.get(name)
-            if entry is not None and (entry["team"], entry["timezone"]) == (budget.team, budget.timezone):
-                months = [Month.restore(month) for month in entry["months"]]
-                self._months[name] = {month.period.id: month for month in months}
-                self._burns[name] = _restore_burn(entry["burn"])
+                new_usages.add(id(usage))
+        for account in self._accounts.values():
+            entry = saved.get(account.budget.name)
+            if entry is not None and entry["key"] == account.key:
+                account.load(entry)
             else:
-                for start_ms, size_ms, nano_usd, estimated in panes.history(_team(budget.team)):
-                    self._count(budget, start_ms, size_ms, nano_usd, estimated)
-                for month in self._months[name].values():
-                    if month.period.end_ms <= self._watermark_ms:
-                        month.cross(budget)  # history of a new budget: recorded, not announced
-                        month.ended = True
+                new_accounts.add(account.budget.name)
+        if new_usages or new_accounts:
+            for scope in scopes:
+                self._fill(scope, panes, new_usages, new_accounts)
+        for name in new_accounts:
+            self._accounts[name].settle_history(self._watermark_ms)
         return self
 
+    def _fill(self, scope: Scope, panes: MergedPanes, new_usages: set[int], new_accounts: set[str]) -> None:
+        for usage, accounts in self._route(scope):
+            fresh = [account for account in accounts if account.budget.name in new_accounts]
+            if not fresh and id(usage) not in new_usages:
+                continue
+            for start_ms, size_ms, counters in panes.history(scope):
+                cost, amount = counters[COST], counters[COST]
+                if accounts[0].budget.unit == "tokens":
+                    amount = sum(counters[i] for i in (INPUT, CACHE_READ, CACHE_WRITE, OUTPUT))
+                if id(usage) in new_usages:
+                    usage.series.add(start_ms, size_ms, amount, counters[EVENTS])
+                for account in fresh:
+                    account.count(start_ms, size_ms, amount, cost, counters[ESTIMATED])
 
-def _team(team: str) -> tuple[str, ...]:
-    return ("team", team, "", "", "")
+
+def _counts(budget: BudgetConfig, scope: Scope) -> bool:
+    """Whether a budget adds up the windows of this scope."""
+    if budget.scope.kind == "organisation":
+        return scope.kind == "team"
+    if budget.scope.kind == "business_unit":
+        return scope.kind == "team" and scope.team in budget.teams
+    return budget.scope == scope
 
 
-def _restore_burn(snapshot: dict) -> _Burn:
-    return _Burn(
-        states={name: PairState(*state) for name, state in snapshot["states"].items()},
-        incidents={kind: Incident(**incident) for kind, incident in snapshot["incidents"].items()},
-        rates=snapshot["rates"],
-        nano_usd_per_ms=snapshot["nano_usd_per_ms"],
-    )
+def _window_kind(kind: str) -> str:
+    return "team" if kind in ("organisation", "business_unit") else kind
 
 
-def _exhaustion(budget: BudgetConfig, period: Period, spent: int, nano_usd_per_ms: float, at_ms: int) -> int | None:
-    """When the rest of the limit is spent at this rate; None if not before the period's end."""
-    rest = budget.limit_nano_usd - spent
-    if rest <= 0:
-        return at_ms
-    if nano_usd_per_ms <= 0:
-        return None
-    at = at_ms + rest / nano_usd_per_ms
-    return int(at) if at < period.end_ms else None
+def _window_ms(budget: BudgetConfig) -> int:
+    """How far back hours must be known: the slow pair's window, or the rolling one."""
+    length_ms = budget.rolling_ms or _LONGEST_DAYS[budget.period] * DAY_MS
+    return max(budget.rolling_ms, pairs(length_ms)[-1].long_ms) + 2 * DAY_MS

@@ -426,7 +426,7 @@ def test_after_a_long_gap_the_engine_catches_up_without_going_through_all_of_it(
 
 
 def test_learner_scores_reach_findings_and_can_be_asked_for():
-    engine = RollupEngine(EngineConfig(budgets=(BudgetConfig("b", "payments", 100 * USD),)))
+    engine = RollupEngine(EngineConfig(budgets=(BudgetConfig("b", Scope("team", "payments"), 100 * USD),)))
     findings = demo(engine, spike_at=80, minutes=95)
     assert 0.0 <= engine.learner_score("payments") <= 1.0
     assert engine.learner_score("nobody") is None
@@ -495,9 +495,9 @@ CONFIG = EngineConfig(
     windows=WindowConfig(minute_retention_ms=20 * MINUTE_MS, hour_retention_ms=3 * HOUR_MS),
     spend_rate=SpendRateConfig(warm_up_windows=5, windows=1, clear_windows=2),
     budgets=(
-        BudgetConfig("whole", "a", 200 * USD),
-        BudgetConfig("half", "b", 40 * USD, "Asia/Kolkata"),
-        BudgetConfig("never seen", "c", USD),
+        BudgetConfig("whole", Scope("team", "a"), 200 * USD),
+        BudgetConfig("half", Scope("team", "b"), 40 * USD, "Asia/Kolkata"),
+        BudgetConfig("never seen", Scope("team", "c"), USD),
     ),
 )
 steps = st.lists(

@@ -102,7 +102,7 @@ def test_human_keys_reach_the_engine_exactly(tmp_path):
     assert engine.sessions.idle_ms == 60_000
     assert engine.session_outlier.half_life_days == 7.0
     assert engine.session_outlier.absolute_cap_nano_usd == 100_000_000
-    assert engine.budgets[0].limit_nano_usd == 25_000_000_000_001
+    assert engine.budgets[0].limit == 25_000_000_000_001
     assert (engine.budgets[0].name, engine.budgets[0].timezone) == ("payments", "Europe/Berlin")
     assert engine.prices[0].unit_nano_usd == 400.0
 
@@ -111,7 +111,7 @@ def test_money_is_not_rounded_through_a_float(tmp_path):
     """The nearest double of this number is 0.000000127 dollars off."""
     written = "1234567890.123456789"
     settings = load(tmp_path, f'[[budgets]]\nteam = "a"\nmonthly_usd = {written}')
-    assert settings.engine().budgets[0].limit_nano_usd == 1_234_567_890_123_456_789
+    assert settings.engine().budgets[0].limit == 1_234_567_890_123_456_789
     assert float(written) * 1e9 != 1_234_567_890_123_456_789
 
 
@@ -194,7 +194,7 @@ def test_settings_are_frozen():
         ("[web]\nport = 99999", "web.port = 99999 is not accepted; give a port from 0 to 65535; 0 takes any free one"),
         ("[transport]\ndelivery = 'raw'",
          'transport.delivery = \'raw\' is not accepted; give one of "raw_spans", "consumer_records"'),
-        ("[[budgets]]\nteam = 'a'", "budgets[0].monthly_usd is missing; give dollars above 0, such as 25000"),
+        ("[[budgets]]\nteam = 'a'", "budgets[0]: it has no amount; give one of usd, monthly_usd, tokens"),
         ("[[budgets]]\nteam = 'a'\nmonthly_usd = 1\ntimezone = 'Mars/Olympus'",
          "budgets[0].timezone = 'Mars/Olympus' is not accepted: no such time zone; give an IANA time zone, such as "
          '"UTC" or "America/New_York"'),

@@ -2,10 +2,9 @@
 
 import pytest
 
-from models.budgets.burn import FLOOR_NANO_USD, PairState, pairs
+from models.budgets.burn import PairState, pairs
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS
 
-BIG = 100 * FLOOR_NANO_USD
 FAST, MEDIUM, SLOW = pairs(30 * DAY_MS)
 
 
@@ -35,25 +34,25 @@ def test_windows_are_at_least_a_minute():
     [(15, 15, True), (15, 14.4, False), (14.4, 15, False), (100, 0, False), (0, 100, False)],
 )
 def test_both_windows_must_exceed(long_burn, short_burn, fires):
-    assert PairState().evaluate(FAST, long_burn, short_burn, BIG, True) == fires
+    assert PairState().evaluate(FAST, long_burn, short_burn, True, True) == fires
 
 
 def test_a_cheap_window_never_fires():
-    assert not PairState().evaluate(FAST, 1e6, 1e6, FLOOR_NANO_USD - 1, True)
-    assert PairState().evaluate(FAST, 1e6, 1e6, FLOOR_NANO_USD, True)
+    assert not PairState().evaluate(FAST, 1e6, 1e6, enough=False, overrun=True)
+    assert PairState().evaluate(FAST, 1e6, 1e6, enough=True, overrun=True)
 
 
 def test_the_slow_rule_needs_a_projected_overrun():
     """A money budget is meant to be spent: 1.3x for three days after a quiet start is fine."""
-    assert not PairState().evaluate(SLOW, 1.3, 1.3, BIG, overrun=False)
-    assert PairState().evaluate(SLOW, 1.3, 1.3, BIG, overrun=True)
-    assert PairState().evaluate(MEDIUM, 6.5, 6.5, BIG, overrun=False)
+    assert not PairState().evaluate(SLOW, 1.3, 1.3, True, overrun=False)
+    assert PairState().evaluate(SLOW, 1.3, 1.3, True, overrun=True)
+    assert PairState().evaluate(MEDIUM, 6.5, 6.5, True, overrun=False)
 
 
 def test_lesson_15_it_resolves_after_two_calm_evaluations_in_a_row():
     state = PairState()
     calm, between = 0.79 * 14.4, 0.81 * 14.4
-    assert state.evaluate(FAST, 20, 20, BIG, True)
+    assert state.evaluate(FAST, 20, 20, True, True)
     shorts = [calm, between, calm, calm, between, calm]
-    assert [state.evaluate(FAST, 20, short, BIG, True) for short in shorts] == [True, True, True, False, False, False]
-    assert state.evaluate(FAST, 20, 20, BIG, True), "and may fire again"
+    assert [state.evaluate(FAST, 20, short, True, True) for short in shorts] == [True, True, True, False, False, False]
+    assert state.evaluate(FAST, 20, 20, True, True), "and may fire again"

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from models.budgets.monitor import BudgetMonitor
 from models.budgets.series import SpendSeries, Trailing
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig
+from models.counters import COST, COUNTERS, ESTIMATED, EVENTS, INPUT
 from models.panes_merge import MergedPanes
+from models.scopes import Scope
 
 USD = 10**9
 
@@ -29,10 +31,18 @@ def monitor(*budgets):
     return BudgetMonitor(EngineConfig(budgets=budgets))
 
 
-def spend(watch, team, time_ms, nano_usd, estimated=0):
+def spend(watch, team, time_ms, nano_usd, estimated=0, *, tokens=0, scope=None):
     """One event as its minute and hour windows."""
     for size in (MINUTE_MS, HOUR_MS):
-        watch.add(team, time_ms - time_ms % size, size, nano_usd, estimated)
+        row = counters(nano_usd, estimated, tokens)
+        watch.add(scope or Scope("team", team), time_ms - time_ms % size, size, row)
+
+
+def counters(nano_usd, estimated=0, tokens=0):
+    """One event's row."""
+    row = [0] * len(COUNTERS)
+    row[COST], row[ESTIMATED], row[EVENTS], row[INPUT] = nano_usd, estimated, 1, tokens
+    return row
 
 
 def milestones(findings):
@@ -46,11 +56,11 @@ def levels(findings):
 # ---------------------------------------------------------------- oracle over months
 
 BUDGETS = (
-    BudgetConfig("berlin", "a", 1000 * USD, "Europe/Berlin"),
-    BudgetConfig("new york", "a", 700 * USD, "America/New_York"),
-    BudgetConfig("kolkata", "b", 900 * USD, "Asia/Kolkata"),
-    BudgetConfig("kathmandu", "b", 500 * USD, "Asia/Kathmandu"),
-    BudgetConfig("never seen", "nobody", 5 * USD),
+    BudgetConfig("berlin", Scope("team", "a"), 1000 * USD, "Europe/Berlin"),
+    BudgetConfig("new york", Scope("team", "a"), 700 * USD, "America/New_York"),
+    BudgetConfig("kolkata", Scope("team", "b"), 900 * USD, "Asia/Kolkata"),
+    BudgetConfig("kathmandu", Scope("team", "b"), 500 * USD, "Asia/Kathmandu"),
+    BudgetConfig("never seen", Scope("team", "nobody"), 5 * USD),
 )
 
 
@@ -69,7 +79,7 @@ def test_lesson_39_41_spent_equals_the_sum_by_local_month_of_event_time(seed):
     for arrival, time_ms, team, nano_usd in sorted(arrivals):
         spend(watch, team, time_ms, nano_usd)
         for budget in BUDGETS:
-            if budget.team == team:
+            if budget.scope.team == team:
                 local = datetime.fromtimestamp(time_ms / 1000, ZoneInfo(budget.timezone))
                 truth[budget.name, f"{local:%Y-%m}"] += nano_usd
         out, findings = watch.advance(arrival, arrival)
@@ -82,7 +92,7 @@ def test_lesson_39_41_spent_equals_the_sum_by_local_month_of_event_time(seed):
     assert {key: status["spent_nano_usd"] for key, status in statuses.items() if status["spent_nano_usd"]} == truth
     assert set(fired.values()) <= {1}, "lesson 15, 16: once per (budget, period, level)"
     for (name, period), spent in truth.items():
-        limit = next(budget.limit_nano_usd for budget in BUDGETS if budget.name == name)
+        limit = next(budget.limit for budget in BUDGETS if budget.name == name)
         reached = [level for level in (50, 80, 100) if spent * 100 >= level * limit]
         assert statuses[name, period]["milestone_percent"] == (reached[-1] if reached else 0)
         opened = [key for key in fired if key[:3] == (name, period, "open")]
@@ -91,7 +101,7 @@ def test_lesson_39_41_spent_equals_the_sum_by_local_month_of_event_time(seed):
 
 
 def test_lesson_3_a_team_never_seen_has_a_status_with_zero():
-    out, findings = monitor(BudgetConfig("b", "nobody", USD)).advance(NOV + HOUR_MS, 0)
+    out, findings = monitor(BudgetConfig("b", Scope("team", "nobody"), USD)).advance(NOV + HOUR_MS, 0)
     assert [(s["budget"], s["period"], s["spent_nano_usd"], s["spent_ratio"]) for s in out] == [
         ("b", "2026-11", 0, 0.0)
     ]
@@ -99,12 +109,12 @@ def test_lesson_3_a_team_never_seen_has_a_status_with_zero():
 
 
 def test_the_hour_that_two_months_share_is_divided_by_minutes():
-    watch = monitor(BudgetConfig("b", "a", 100 * USD, "Asia/Kolkata"))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD, "Asia/Kolkata"))
     spend(watch, "a", ms(2026, 10, 31, 18, 29), 3 * USD)
     spend(watch, "a", ms(2026, 10, 31, 18, 30), 5 * USD)
     out, _ = watch.advance(NOV, 0)
     assert {s["period"]: s["spent_nano_usd"] for s in out} == {"2026-10": 3 * USD, "2026-11": 5 * USD}
-    watch.add("a", ms(2026, 10, 31, 18), HOUR_MS, USD, 0)
+    watch.add(Scope("team", "a"), ms(2026, 10, 31, 18), HOUR_MS, counters(USD))
     out, _ = watch.advance(NOV, 0)
     assert {s["period"]: s["spent_nano_usd"] for s in out} == {"2026-10": 4 * USD}, "too late for a minute window"
 
@@ -113,7 +123,7 @@ def test_the_hour_that_two_months_share_is_divided_by_minutes():
 
 
 def test_lesson_15_a_milestone_fires_on_the_transition_only():
-    watch, seen = monitor(BudgetConfig("b", "a", 100 * USD)), []
+    watch, seen = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD)), []
     for step in range(120):
         time_ms = NOV + step * HOUR_MS
         spend(watch, "a", time_ms, USD)
@@ -124,7 +134,8 @@ def test_lesson_15_a_milestone_fires_on_the_transition_only():
 
 def test_lesson_17_19_each_budget_of_a_team_and_each_level_of_ones_own():
     watch = monitor(
-        BudgetConfig("one", "a", 100 * USD, milestones_percent=(95, 85)), BudgetConfig("two", "a", 10 * USD)
+        BudgetConfig("one", Scope("team", "a"), 100 * USD, milestones_percent=(95, 85)),
+        BudgetConfig("two", Scope("team", "a"), 10 * USD),
     )
     spend(watch, "a", NOV, 9 * USD)
     found = milestones(watch.advance(NOV, 0)[1])
@@ -135,7 +146,7 @@ def test_lesson_17_19_each_budget_of_a_team_and_each_level_of_ones_own():
 
 
 def test_a_jump_over_several_levels_speaks_once_and_says_so():
-    watch = monitor(BudgetConfig("coding", "a", 100 * USD))
+    watch = monitor(BudgetConfig("coding", Scope("team", "a"), 100 * USD))
     spend(watch, "a", NOV + DAY_MS, 120 * USD)
     (finding,) = milestones(watch.advance(NOV + DAY_MS, 0)[1])
     assert (finding["severity"], finding["details"]["level_percent"]) == ("critical", "100")
@@ -145,7 +156,7 @@ def test_a_jump_over_several_levels_speaks_once_and_says_so():
 
 
 def test_severity_follows_the_level():
-    watch, severities = monitor(BudgetConfig("b", "a", 100 * USD)), []
+    watch, severities = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD)), []
     for nano_usd in (50 * USD, 30 * USD, 20 * USD):
         spend(watch, "a", NOV, nano_usd)
         severities += [f["severity"] for f in milestones(watch.advance(NOV, 0)[1])]
@@ -153,7 +164,7 @@ def test_severity_follows_the_level():
 
 
 def test_lesson_8_every_ratio_carries_its_budget_and_period():
-    watch = monitor(BudgetConfig("coding", "a", 12_000 * USD))
+    watch = monitor(BudgetConfig("coding", Scope("team", "a"), 12_000 * USD))
     day = 26 * HOUR_MS // 10
     for step in range(66):
         spend(watch, "a", NOV + step * day, 151 * USD)
@@ -173,7 +184,7 @@ def test_lesson_8_every_ratio_carries_its_budget_and_period():
 
 
 def test_exactly_the_level_counts_and_a_nano_dollar_less_does_not():
-    watch = monitor(BudgetConfig("b", "a", 3_333_333_333_333_333))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 3_333_333_333_333_333))
     spend(watch, "a", NOV, 1_666_666_666_666_666)
     assert levels(watch.advance(NOV, 0)[1]) == []
     spend(watch, "a", NOV, 1)
@@ -181,7 +192,7 @@ def test_exactly_the_level_counts_and_a_nano_dollar_less_does_not():
 
 
 def test_a_new_period_arms_again_and_settles_the_old_one():
-    watch = monitor(BudgetConfig("b", "a", 100 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
     spend(watch, "a", NOV, 60 * USD)
     (first,) = milestones(watch.advance(NOV, 0)[1])
     (settled,) = milestones(watch.advance(ms(2026, 12, 1), 0)[1])
@@ -193,7 +204,7 @@ def test_a_new_period_arms_again_and_settles_the_old_one():
 
 
 def test_lesson_41_late_usage_adjusts_a_month_that_is_over_and_pages_nobody():
-    watch = monitor(BudgetConfig("b", "a", 100 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
     watch.advance(ms(2026, 12, 2), 0)
     spend(watch, "a", NOV, 200 * USD)
     out, findings = watch.advance(ms(2026, 12, 2), 0)
@@ -204,7 +215,7 @@ def test_lesson_41_late_usage_adjusts_a_month_that_is_over_and_pages_nobody():
 
 
 def test_lesson_40_a_month_that_lies_ahead_is_counted_but_not_announced():
-    watch = monitor(BudgetConfig("b", "a", 100 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
     spend(watch, "a", ms(2031, 5, 5), 500 * USD)
     out, findings = watch.advance(NOV + DAY_MS, 0)
     assert {s["period"]: s["spent_nano_usd"] for s in out} == {"2026-11": 0, "2031-05": 500 * USD}
@@ -212,7 +223,7 @@ def test_lesson_40_a_month_that_lies_ahead_is_counted_but_not_announced():
 
 
 def test_lesson_47_what_has_no_price_is_named_and_not_counted():
-    watch = monitor(BudgetConfig("b", "a", 100 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
     spend(watch, "a", NOV, 50 * USD, estimated=7 * USD)
     (finding,) = milestones(watch.advance(NOV, 0)[1])
     assert finding["observed_nano_usd"] == 50 * USD
@@ -240,7 +251,7 @@ def steady(watch, first_ms, last_ms, usd_per_hour, team="a"):
 
 def test_an_even_pace_never_burns_and_a_twentyfold_one_pages_and_resolves():
     limit = 7_200
-    watch = monitor(BudgetConfig("b", "a", limit * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), limit * USD))
     start = NOV + 10 * DAY_MS
     calm, status = steady(watch, start, start + 8 * HOUR_MS, 10)
     assert burns(calm) == []
@@ -258,7 +269,7 @@ def test_an_even_pace_never_burns_and_a_twentyfold_one_pages_and_resolves():
 
 
 def test_burn_findings_say_how_long_the_money_lasts():
-    watch = monitor(BudgetConfig("coding", "a", 7_200 * USD))
+    watch = monitor(BudgetConfig("coding", Scope("team", "a"), 7_200 * USD))
     start = NOV + 3 * DAY_MS
     findings, status = steady(watch, start, start + HOUR_MS, 600)
     (finding,) = burns(findings)
@@ -276,7 +287,7 @@ def test_burn_findings_say_how_long_the_money_lasts():
 
 
 def test_the_slow_rule_opens_a_ticket_only_if_the_month_will_be_overrun():
-    budget = BudgetConfig("b", "a", 720 * USD)
+    budget = BudgetConfig("b", Scope("team", "a"), 720 * USD)
 
     def tickets(day):
         watch, found = monitor(budget), []
@@ -291,7 +302,7 @@ def test_the_slow_rule_opens_a_ticket_only_if_the_month_will_be_overrun():
 
 
 def test_one_dear_call_of_a_tiny_budget_is_no_burn():
-    watch = monitor(BudgetConfig("b", "a", 2 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 2 * USD))
     spend(watch, "a", NOV + DAY_MS, 9 * USD // 10)
     findings = watch.advance(NOV + DAY_MS + 2 * MINUTE_MS, 0)[1]
     assert burns(findings) == []
@@ -299,7 +310,7 @@ def test_one_dear_call_of_a_tiny_budget_is_no_burn():
 
 def test_burn_does_not_depend_on_how_often_advance_is_called():
     def run(every):
-        watch, found, rng = monitor(BudgetConfig("b", "a", 7_200 * USD)), [], random.Random(4)
+        watch, found, rng = monitor(BudgetConfig("b", Scope("team", "a"), 7_200 * USD)), [], random.Random(4)
         for minute in range(600):
             time_ms = NOV + 5 * DAY_MS + minute * MINUTE_MS
             spend(watch, "a", time_ms, rng.randrange(USD) * (30 if 200 < minute < 290 else 1))
@@ -338,11 +349,11 @@ def restore(watch, *budgets, panes=None):
 
 
 def test_a_raised_limit_settles_what_is_no_longer_reached_and_arms_it_again():
-    watch = monitor(BudgetConfig("b", "a", 100 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
     for nano_usd in (60 * USD, 25 * USD):
         spend(watch, "a", NOV, nano_usd)
         opened = milestones(watch.advance(NOV, 0)[1])
-    watch = restore(watch, BudgetConfig("b", "a", 150 * USD))
+    watch = restore(watch, BudgetConfig("b", Scope("team", "a"), 150 * USD))
     (settled,) = milestones(watch.advance(NOV, 0)[1])
     assert (settled["id"], settled["status"], settled["revision"]) == (opened[0]["id"], "resolved", 2)
     spend(watch, "a", NOV, 40 * USD)
@@ -362,7 +373,7 @@ def test_a_budget_that_is_new_is_filled_from_the_windows_kept():
     panes.merge(0, 1, rows)
     watch = monitor()
     watch.advance(NOV + HOUR_MS, 0)
-    watch = restore(watch, BudgetConfig("b", "a", 10 * USD), panes=panes)
+    watch = restore(watch, BudgetConfig("b", Scope("team", "a"), 10 * USD), panes=panes)
     out, findings = watch.advance(NOV + HOUR_MS, 0)
     assert {s["period"]: s["spent_nano_usd"] for s in out} == {"2026-10": 7 * USD, "2026-11": 7 * USD}
     (finding,) = findings
@@ -371,7 +382,7 @@ def test_a_budget_that_is_new_is_filled_from_the_windows_kept():
 
 def test_a_month_that_passes_within_one_step_is_reported_and_settled():
     """Replay of a small file: all of it lies before the first watermark."""
-    watch = monitor(BudgetConfig("b", "a", 100 * USD))
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
     spend(watch, "a", NOV, 120 * USD)
     found = milestones(watch.advance(ms(2026, 12, 9), 0)[1])
     assert [(f["status"], f["severity"], f["details"]["why"]) for f in found] == [

@@ -12,6 +12,7 @@ from models.engine import UsageEngine
 from models.pricing import PriceTable
 from models.rolling import EVERYTHING, SLICES
 from models.rollup import RollupEngine
+from models.scopes import Scope
 from schemas.codec import encode
 from schemas.decode import Decoder
 from streams.state import codec
@@ -23,7 +24,7 @@ CONFIG = EngineConfig(
     sessions=SessionConfig(idle_ms=3 * MINUTE_MS),
     session_outlier=SessionOutlierConfig(ratio=3.0, min_baseline=3, min_excess_nano_usd=1, absolute_cap_nano_usd=10**9),
     spend_rate=SpendRateConfig(warm_up_windows=3, windows=1, min_excess_nano_usd=1),
-    budgets=(BudgetConfig("a", "team-a", 50 * 10**9), BudgetConfig("b", "$array", 10**9)),
+    budgets=(BudgetConfig("a", Scope("team", "team-a"), 50 * 10**9), BudgetConfig("b", Scope("team", "$array"), 10**9)),
     dedupe_events=1_000,
 )
 TEAMS = ("team-a", "$array", "")

@@ -1,19 +1,21 @@
-"""One budget in one month: what was spent, which milestones were passed, what was last said about it.
+"""One budget in one period: what was used, which milestones were passed, what was last said about it.
 
 A milestone fires once per (budget, period, level), on the way up, and is armed again only by a new period or a
-higher limit. Keyed by period id, so nothing is ever reset (BerriAI/litellm#3113, #27398, #9098).
-Called by models.budgets.monitor only.
+higher limit; in a rolling window, which has no end, once use has fallen well below it. Keyed by period id, so nothing
+is ever reset (BerriAI/litellm#3113, #27398, #9098). Called by models.budgets.account only.
 """
 
 from dataclasses import dataclass, field
 
 from models.budgets.calendar import Period
-from models.config import BudgetConfig
+
+REARM_SHARE = 0.9
+"""A rolling window's milestone is over below this share of it, so that use around a level does not flap."""
 
 
 @dataclass(slots=True)
 class Milestone:
-    """One level of one month."""
+    """One level of one period."""
 
     passed: bool = False
     revision: int = 0
@@ -21,14 +23,17 @@ class Milestone:
 
 
 @dataclass(slots=True)
-class Month:
-    """Money in nano-USD."""
+class PeriodState:
+    """Amounts in the budget's unit."""
 
     period: Period
     limit: int
+    """With the raises that held when it was last looked at."""
     spent: int = 0
+    cost: int = 0
+    """nano-USD; the same as ``spent`` where that is the unit."""
     estimated: int = 0
-    """Conservative estimate for usage without a known price; not part of ``spent``."""
+    """Conservative estimate for usage without a known price, nano-USD; in none of the others."""
     levels: dict[int, Milestone] = field(default_factory=dict)
     exhausted_ms: int | None = None
     """The watermark when the limit was first seen to be reached."""
@@ -55,26 +60,38 @@ class Month:
         """Highest level passed, 0 for none."""
         return max((level for level, milestone in self.levels.items() if milestone.passed), default=0)
 
-    def cross(self, budget: BudgetConfig) -> list[int]:
+    def add(self, spent: int, cost: int, estimated: int) -> None:
+        self.spent += spent
+        self.cost += cost
+        self.estimated += estimated
+
+    def cross(self, milestones_percent: tuple[int, ...]) -> list[int]:
         """Levels passed since the last look, ascending; they count as passed from now on."""
         crossed = []
-        for level in sorted(budget.milestones_percent):
+        for level in sorted(milestones_percent):
             milestone = self.levels.setdefault(level, Milestone())
             if not milestone.passed and self.reached(level):
                 milestone.passed = True
                 crossed.append(level)
         return crossed
 
-    def rearm(self, budget: BudgetConfig) -> list[int]:
+    def rearm(self, limit: int) -> list[int]:
         """Take a changed limit over; returns the levels that are no longer reached and had been reported."""
-        if self.limit == budget.limit_nano_usd:
+        if self.limit == limit:
             return []
-        self.limit = budget.limit_nano_usd
+        self.limit = limit
+        return self._undo(lambda level: not self.reached(level))
+
+    def fall_back(self) -> list[int]:
+        """For rolling windows: levels that use is well below again and had been reported."""
+        return self._undo(lambda level: self.spent * 100 < REARM_SHARE * level * self.limit)
+
+    def _undo(self, is_over) -> list[int]:
         if not self.reached(100):
             self.exhausted_ms = None
         undone = []
         for level, milestone in sorted(self.levels.items()):
-            if milestone.passed and not self.reached(level):
+            if milestone.passed and is_over(level):
                 milestone.passed = False
                 if milestone.revision:
                     undone.append(level)
@@ -89,6 +106,6 @@ class Month:
         }
 
     @classmethod
-    def restore(cls, snapshot: dict) -> "Month":
+    def restore(cls, snapshot: dict) -> "PeriodState":
         levels = {level: Milestone(passed, revision) for level, passed, revision in snapshot["levels"]}
         return cls(**{**snapshot, "period": Period(**snapshot["period"]), "levels": levels})
