@@ -69,9 +69,12 @@ class Minutes:
         limits = np.full(len(ends), budget.limit, np.int64)
         for higher in budget.raises:
             limits += higher.amount * ((ends >= higher.from_ms) & (ends < higher.until_ms))
-        ahead = 0 if budget.rolling_ms else trailing.ahead(ends, period.end_ms)
+        if budget.rolling_ms:
+            spent, _ = trailing.spent(ends, budget.rolling_ms)
+        else:
+            spent = state.spent - trailing.ahead(ends, period.end_ms)
         price = state.cost / state.spent if state.spent else 0.0
-        return cls(period, ends, limits, state.spent - ahead, price, trailing, season)
+        return cls(period, ends, limits, spent, price, trailing, season)
 
 
 @dataclass(frozen=True, slots=True)

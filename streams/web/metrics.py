@@ -68,6 +68,9 @@ class Metrics:
             ("budget",),
             registry=registry,
         )
+        self._budget_used = Gauge(
+            "ai_cost_budget_used_ratio", "Used of the budget, in its unit.", ("budget",), registry=registry
+        )
         self._budget_burn = Gauge(
             "ai_cost_budget_burn_rate_ratio",
             "Spend rate over the window against an even spend of the budget.",
@@ -169,8 +172,10 @@ class Metrics:
         """``BudgetStatus`` records as sent to their topic."""
         for status in statuses:
             budget = self._budget(status["budget"])
-            self._budget_limit.labels(budget).set(status["limit_nano_usd"] / USD)
-            self._budget_left.labels(budget).set((status["limit_nano_usd"] - status["spent_nano_usd"]) / USD)
+            self._budget_used.labels(budget).set(status["spent_ratio"])
+            if status["unit"] == "nano_usd":
+                self._budget_limit.labels(budget).set(status["limit_nano_usd"] / USD)
+                self._budget_left.labels(budget).set((status["limit_nano_usd"] - status["spent_nano_usd"]) / USD)
             for burn in status["burn"]:
                 self._budget_burn.labels(budget, _window(burn["long_ms"])).set(burn["long_burn"])
                 self._budget_burn.labels(budget, _window(burn["short_ms"])).set(burn["short_burn"])

@@ -74,6 +74,8 @@ def test_budgets():
     metrics = Metrics()
     status = {
         "budget": "payments",
+        "unit": "nano_usd",
+        "spent_ratio": 1.3,
         "limit_nano_usd": 100 * 10**9,
         "spent_nano_usd": 130 * 10**9,
         "burn": [{"long_ms": 3_600_000, "short_ms": 300_000, "long_burn": 14.5, "short_burn": 20.0}],
@@ -81,6 +83,10 @@ def test_budgets():
     metrics.budgets_published([status])
     assert value(metrics, "ai_cost_budget_limit_usd", budget="payments") == 100
     assert value(metrics, "ai_cost_budget_remaining_usd", budget="payments") == -30
+    assert value(metrics, "ai_cost_budget_used_ratio", budget="payments") == 1.3
+    metrics.budgets_published([{**status, "budget": "tokens", "unit": "tokens", "spent_ratio": 0.4, "burn": []}])
+    assert value(metrics, "ai_cost_budget_used_ratio", budget="tokens") == 0.4
+    assert ("ai_cost_budget_limit_usd", (("budget", "tokens"),)) not in samples(metrics)
     assert value(metrics, "ai_cost_budget_burn_rate_ratio", budget="payments", window="1h") == 14.5
     assert value(metrics, "ai_cost_budget_burn_rate_ratio", budget="payments", window="5m") == 20.0
 
