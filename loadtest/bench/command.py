@@ -6,6 +6,7 @@ import click
 
 BENCHES = {
     "checkpoints": "loadtest.bench.checkpoints:checkpoints",
+    "stages": "loadtest.bench.stages:stages",
 }
 """``module:command`` by name."""
 
