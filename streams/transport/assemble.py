@@ -5,6 +5,7 @@ Runs in the consumer's thread. A delivery holds at most ``Limits.records`` recor
 event loop stays responsive. Cost: decompressing, and some 20 ns a record for splitting.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,18 +28,53 @@ class Limits:
     """A record batch that decompresses to more than this is rejected."""
 
 
+class Buffers:
+    """Memory for full deliveries, used again once nothing refers to it; one per consumer.
+
+    A delivery lives until its events are applied. Fresh memory for each would cost more than decompressing into it,
+    since the kernel clears every page that is touched for the first time.
+    """
+
+    KEPT = 16
+    """More may be in use at a time; they are freed as usual."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._size = limits.bytes
+        self._kept: list[np.ndarray] = []
+
+    def take(self, room: int) -> np.ndarray:
+        """uint8[>= room], with whatever was in it."""
+        if room != self._size:
+            return np.empty(room, np.uint8)
+        for buffer in self._kept:
+            # Referred to by the list, this loop and the call alone: payloads are views, which refer to their buffer.
+            if sys.getrefcount(buffer) == 3:
+                return buffer
+        buffer = np.empty(room, np.uint8)
+        if len(self._kept) < self.KEPT:
+            self._kept.append(buffer)
+        return buffer
+
+
 def from_spans(
-    tp: TP, spans: Sequence[Span], limits: Limits, *, fetched_ms: int, highwater: int = NO_HIGHWATER
+    tp: TP,
+    spans: Sequence[Span],
+    limits: Limits,
+    *,
+    fetched_ms: int,
+    highwater: int = NO_HIGHWATER,
+    buffers: Buffers | None = None,
 ) -> list[PartitionBatch]:
     """Deliveries in offset order that cover all ``spans``; ``generation`` is left 0."""
     batches: list[PartitionBatch] = []
-    pile = _Pile(_estimate(spans, limits))
+    take = (buffers or Buffers(limits)).take
+    pile = _Pile(take(_estimate(spans, limits)))
 
     def close(position: int) -> None:
         nonlocal pile
         if pile.spans:
             batches.append(pile.batch(tp, fetched_ms, highwater))
-        pile = _Pile(_estimate(spans[position:], limits))
+        pile = _Pile(take(_estimate(spans[position:], limits)))
 
     for position, span in enumerate(spans):
         if pile.records + span.count > limits.records:
@@ -49,7 +85,7 @@ def from_spans(
         if pile.add(span):
             continue
         # Untouched pages cost no memory, so the largest batch that is allowed can be tried for.
-        pile = _Pile(limits.record_batch_bytes)
+        pile = _Pile(np.empty(limits.record_batch_bytes, np.uint8))
         if not pile.add(span):
             pile.reject(span)
         close(position + 1)
@@ -107,8 +143,8 @@ def _estimate(spans: Iterable[Span], limits: Limits) -> int:
 class _Pile:
     """A delivery being put together."""
 
-    def __init__(self, room: int) -> None:
-        self.buffer = np.empty(room, np.uint8)
+    def __init__(self, buffer: np.ndarray) -> None:
+        self.buffer = buffer
         self.used = 0
         self.records = 0
         self.spans: list[Span] = []

@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import aiokafka
@@ -25,7 +26,7 @@ from faust.types import TP, ConsumerMessage
 from mode.threads import WorkerThread
 
 from streams.errors import FatalError
-from streams.transport.assemble import from_records, from_spans
+from streams.transport.assemble import Buffers, from_records, from_spans
 from streams.transport.assignor import EvenAssignor
 from streams.transport.batch import NO_HIGHWATER, PartitionBatch
 from streams.transport.lease import Lease, now
@@ -78,6 +79,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     Worker = _DaemonThread
     epoch = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._buffers = Buffers(self.app.transport_settings.limits)
+
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         settings = self.app.transport_settings
         topics = self.app.batch_topics
@@ -110,12 +115,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         records = await super()._fetch_records(consumer, active_partitions, *args, **kwargs)
         # No await between taking the records and reading the epoch, and seeks run in this thread: it is theirs.
         epoch = self.epoch
-        settings = self.app.transport_settings
-        make = from_spans if settings.delivery == "raw_spans" else from_records
+        limits = self.app.transport_settings.limits
+        if self.app.transport_settings.delivery == "raw_spans":
+            make = partial(from_spans, limits=limits, buffers=self._buffers)
+        else:
+            make = partial(from_records, limits=limits)
         fetched_ms = time.time_ns() // 1_000_000
         return Fetched(
             {
-                tp: make(TP(*tp), items, settings.limits, fetched_ms=fetched_ms, highwater=_highwater(consumer, tp))
+                tp: make(TP(*tp), items, fetched_ms=fetched_ms, highwater=_highwater(consumer, tp))
                 if tp.topic in self.app.batch_topics
                 else items
                 for tp, items in records.items()

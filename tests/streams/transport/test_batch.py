@@ -4,13 +4,14 @@ import itertools
 import struct
 
 import aiokafka.consumer.fetcher as fetcher
+import numpy as np
 import pytest
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from faust.types import TP
 
 from streams.transport import rawfetch
-from streams.transport.assemble import Limits, from_records, from_spans
+from streams.transport.assemble import Buffers, Limits, from_records, from_spans
 
 TOPIC = TP("usage", 3)
 CONTROL, TRANSACTIONAL = 0x20, 0x10
@@ -193,3 +194,23 @@ def test_install_replaces_both_names_and_uninstall_puts_them_back():
     rawfetch.uninstall()
     assert fetcher.PartitionRecords is AIOKAFKA_RECORDS
     assert fetcher.MemoryRecords is MemoryRecords
+
+
+def test_memory_of_a_delivery_is_used_again_once_nothing_refers_to_it(record_batch):
+    limits = Limits(bytes=6_000)
+    buffers = Buffers(limits)
+
+    def deliver(value):
+        spans, _ = spans_of(record_batch([(i, 0, b"k", value * 40, []) for i in range(100)], 0, 3))
+        (batch,) = from_spans(TOPIC, spans, limits, fetched_ms=7, buffers=buffers)
+        return batch
+
+    first, second = deliver(b"a"), deliver(b"b")
+    assert not np.shares_memory(first.payload, second.payload)
+    kept, memory = first.payload[10:20], first.payload.ctypes.data
+    del first
+    third = deliver(b"c")
+    assert third.payload.ctypes.data != memory and bytes(kept) == bytes(kept[:1]) * 10
+    del kept
+    assert deliver(b"d").payload.ctypes.data == memory
+    assert {second.value(99), third.value(99)} == {b"b" * 40, b"c" * 40}
