@@ -15,14 +15,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import aiokafka.consumer.fetcher as fetcher
+import google_crc32c
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
 
 _HEADER_BYTES = 61
-_LENGTH_AT, _MAGIC_AT, _LAST_OFFSET_DELTA_AT, _COUNT_AT = 8, 16, 23, 57
+_LENGTH_AT, _MAGIC_AT, _CRC_AT, _CHECKED_AT, _LAST_OFFSET_DELTA_AT, _COUNT_AT = 8, 16, 17, 21, 23, 57
 _LOG_OVERHEAD = 12
 """Base offset and length, which the length does not count."""
+
+_crc32c = google_crc32c.value if google_crc32c.implementation == "c" else calc_crc32c
+"""By the processor's own instruction: aiokafka's takes ten times as long, 6 % of a busy worker's time."""
 
 
 @dataclass(slots=True)
@@ -104,13 +109,15 @@ class _SpanRecords(fetcher.PartitionRecords):
                 'version 0.11 or newer, or set transport.delivery = "consumer_records"'
             )
         head = DefaultRecordBatch(batch)
-        if self._check_crcs and not head.validate_crc():
+        # A copy: what waits to be decompressed need not hold the whole fetch in memory.
+        checked = bytes(batch[_CHECKED_AT:])
+        if self._check_crcs and _crc32c(checked) != int.from_bytes(batch[_CRC_AT:_CHECKED_AT], "big"):
             raise CorruptRecordException(f"Invalid CRC - {self._tp} at offset {head.base_offset}")
         (last_offset_delta,) = struct.unpack_from(">i", batch, _LAST_OFFSET_DELTA_AT)
         (count,) = struct.unpack_from(">i", batch, _COUNT_AT)
         if last_offset_delta < 0:
             raise CorruptRecordException(f"{self._tp}: a record batch at {head.base_offset} that ends before it begins")
-        body = batch[_HEADER_BYTES:]
+        body = memoryview(checked)[_HEADER_BYTES - _CHECKED_AT :]
         hidden = head.is_control_batch
         if self._isolation_level == fetcher.READ_COMMITTED and head.producer_id >= 0:
             self._consume_aborted_up_to(head.base_offset)

@@ -127,7 +127,7 @@ def test_attributes_that_are_read_exist():
     assert "self._coordination_task = " in coordinator and "self._pending_exception = " in coordinator
     for name in ("attributes", "base_offset", "compression_type", "first_timestamp", "is_control_batch"):
         assert hasattr(DefaultRecordBatch, name)
-    for name in ("is_transactional", "max_timestamp", "next_offset", "producer_id", "timestamp_type", "validate_crc"):
+    for name in ("is_transactional", "max_timestamp", "next_offset", "producer_id", "timestamp_type"):
         assert hasattr(DefaultRecordBatch, name)
     for name in ("_read_offset", "_committed_offset", "_acked", "_acked_index", "_on_partitions_revoked"):
         assert f"self.{name}" in inspect.getsource(consumer.Consumer)
