@@ -5,6 +5,10 @@ run this same code. ``apply`` counts a batch, ``advance`` ends idle sessions and
 what changed, as cumulative partials that rollup may see any number of times. The order inside a batch is:
 reject what is too old, dedupe, price, sessions and their detectors, panes.
 
+The revision of a finding is one more than the offset of the event that led to it, and that of a resolution is beyond
+all events so far. So what is said again after a restart is known as said, and what follows is news, although other
+peers may be known then and the finding may have changed more or less often on the way.
+
 Nothing here does I/O or reads a clock. Called by streams.agents.usage and streams.replay.
 """
 
@@ -28,7 +32,7 @@ from models.sessions import Candidates, EndedRuns, Sessions
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
 MAX_NAME_BYTES = 4096
 """Of each string of an event. Findings, windows and state carry names on, several at once and in keys, and a record
@@ -75,6 +79,7 @@ class UsageEngine:
         Rows below the state's ``next_offset`` must have been left out by the caller.
         """
         out = UsageOutputs()
+        self.next_offset = max(self.next_offset, next_offset)
         n = len(columns)
         oldest = self.watermark.value_ms - self.config.windows.hour_retention_ms
         timely = columns.status == OK
@@ -107,7 +112,6 @@ class UsageEngine:
         self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
         self._end(ended, out, now_ms, "idle")
         self.watermark.advance(times, now_ms)
-        self.next_offset = max(self.next_offset, next_offset)
         out.spend = self._spend()
         return out
 
@@ -190,7 +194,7 @@ class UsageEngine:
             "updated" if told else "open",
             level=level,
             signals=signals,
-            revision=int(found.revision[index]),
+            revision=int(columns.offset[found.event[index]]) + 1,
             watch=found.watch[index] if watched else None,
             watch_ids=found.watch_ids[index] if watched else None,
             event_ids=[columns.text(int(found.event[index]), "event_id")],
@@ -213,7 +217,7 @@ class UsageEngine:
             "resolved",
             level=level,
             signals=signals,
-            revision=int(runs.revision[index]) + 1,
+            revision=self.next_offset + 1,
             watch=runs.watch[watched] if watched >= 0 else None,
             watch_ids=runs.watch_ids[watched] if watched >= 0 else None,
         )

@@ -72,7 +72,6 @@ def apply_events(
     row_combo,
     level,
     signals,
-    revision,
     reported,
     path,
     id_text,
@@ -89,7 +88,6 @@ def apply_events(
     cand_row,
     cand_event,
     cand_flags,
-    cand_revision,
     cand_combo,
     cand_times,
     cand_sums,
@@ -151,7 +149,6 @@ def apply_events(
             row_combo[row] = combo[i]
             level[row] = 0
             signals[row] = 0
-            revision[row] = 0
             reported[row] = 0
             slot_of[row] = 0
             size = length[i, _SESSION]
@@ -250,11 +247,9 @@ def apply_events(
             cand_flags[at, 2] = signals[row]
             cand_flags[at, 3] = seen
             level[row] = reached
-            revision[row] += 1
             reported[row] = cost
             cand_row[at] = row
             cand_event[at] = i
-            cand_revision[at] = revision[row]
             cand_combo[at] = row_combo[row]
             cand_times[at, :] = times[row, :]
             cand_sums[at, :] = sums[row, :]

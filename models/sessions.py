@@ -42,15 +42,14 @@ from schemas.columns import Columns
 class Candidates:
     """Sessions that crossed a limit in a batch, in event order, as they were at that event; length k.
 
-    event int32 (row of the batch), flags int16[k, 4] (level and signals before it and after it), revision int16,
-    combo int32, times int64[k, 3], sums int64[k, 8], watch int64[k, WIDTH] (all 0: not watched), watch_ids
+    event int32 (row of the batch), flags int16[k, 4] (level and signals before it and after it), combo
+    int32, times int64[k, 3], sums int64[k, 8], watch int64[k, WIDTH] (all 0: not watched), watch_ids
     uint8[k, EXAMPLES, 1 + EXAMPLE_BYTES].
     """
 
     session_id: list[str]
     event: np.ndarray
     flags: np.ndarray
-    revision: np.ndarray
     combo: np.ndarray
     times: np.ndarray
     sums: np.ndarray
@@ -72,7 +71,6 @@ class EndedRuns:
     times: np.ndarray
     level: np.ndarray
     signals: np.ndarray
-    revision: np.ndarray
     path: np.ndarray
     watched: np.ndarray
     watch: np.ndarray
@@ -99,7 +97,6 @@ class Sessions:
         "level",
         "path",
         "reported",
-        "revision",
         "signals",
         "slot",
         "sums",
@@ -108,7 +105,7 @@ class Sessions:
     )
 
     _SAVED = (
-        *("key", "sums", "times", "combo", "level", "signals", "revision", "reported", "path", "slot"),
+        *("key", "sums", "times", "combo", "level", "signals", "reported", "path", "slot"),
         *("id_text", "id_length"),
     )
 
@@ -132,7 +129,6 @@ class Sessions:
         self.combo = np.zeros(rows, np.int32)
         self.level = np.zeros(rows, np.int8)
         self.signals = np.zeros(rows, np.uint8)
-        self.revision = np.zeros(rows, np.int16)
         self.reported = np.zeros(rows, np.float32)
         self.path = np.zeros((rows, STEPS), np.uint8)
         self.slot = np.zeros(rows, np.uint16)
@@ -168,8 +164,7 @@ class Sessions:
         ended = np.empty(n, np.int32)
         long_ids = np.empty((n, 2), np.int32)
         cand_row, cand_event = np.empty(n, np.int32), np.empty(n, np.int32)
-        cand_flags, cand_revision = np.empty((n, 4), np.int16), np.empty(n, np.int16)
-        cand_combo = np.empty(n, np.int32)
+        cand_flags, cand_combo = np.empty((n, 4), np.int16), np.empty(n, np.int32)
         cand_times, cand_sums = np.empty((n, 3), np.int64), np.empty((n, len(COUNTERS)), np.int64)
         cand_watch = np.empty((n, WIDTH), np.int64)
         cand_ids = np.empty((n, *self.watch.ids.shape[1:]), np.uint8)
@@ -198,7 +193,6 @@ class Sessions:
             self.combo,
             self.level,
             self.signals,
-            self.revision,
             self.reported,
             self.path,
             self.id_text,
@@ -215,7 +209,6 @@ class Sessions:
             cand_row,
             cand_event,
             cand_flags,
-            cand_revision,
             cand_combo,
             cand_times,
             cand_sums,
@@ -230,7 +223,6 @@ class Sessions:
             [self.session_id(row) for row in cand_row[:candidates].tolist()],
             cand_event[:candidates],
             cand_flags[:candidates],
-            cand_revision[:candidates],
             cand_combo[:candidates],
             cand_times[:candidates],
             cand_sums[:candidates],
@@ -268,7 +260,6 @@ class Sessions:
             times=self.times[rows],
             level=self.level[rows],
             signals=self.signals[rows],
-            revision=self.revision[rows],
             path=self.path[rows],
             watched=watched,
             watch=self.watch.slots[slots[told] - 1],

@@ -26,6 +26,7 @@ from models.budgets.findings import MILESTONE
 from models.config import HOUR_MS, EngineConfig
 from models.counters import COUNTERS
 from models.detectors.session_outlier import NAME as SESSION_OUTLIER
+from models.detectors.unit_price import NAME as UNIT_PRICE
 from models.findings import finding_id
 from streams.replay import Replay, chunks
 
@@ -238,9 +239,12 @@ def _milestones(findings: dict[str, list[dict]]) -> set[tuple]:
 
 
 def _facts(row: dict) -> tuple:
+    facts = row["status"], row["severity"], row["observed_nano_usd"]
     if row["detector"] == SESSION_OUTLIER:
-        return row["status"], row["severity"], row["observed_nano_usd"]
-    return row["status"], row["severity"], row["revision"], row["observed_nano_usd"], row["expected_nano_usd"]
+        return facts
+    if row["detector"] == UNIT_PRICE:  # Its revision is an offset, which the replay has others of.
+        return *facts, row["expected_nano_usd"]
+    return *facts, row["expected_nano_usd"], row["revision"]
 
 
 def _shown(row: dict) -> str:

@@ -3,7 +3,8 @@
 Stateless per event, so it needs no warm-up: an event is flagged if its reported cost is at least ``ratio`` times
 the table's and the excess is worth a dollar, or, where the table knows no price, if it exceeds ``call_cap``.
 Per (provider, model, hour) one finding is kept: a broken table breaks every call, and people want one alert
-that grows, not thousands. Revisions go out at 1, 10, 100, ... events.
+that grows, not thousands. It is told at 1, 10, 100, ... events, under one more
+than the offset of the event as its revision.
 
 Source: detector notes 5.3; the incident it is tested on is 10,033 tokens charged at $9,990.01.
 Cost: four comparisons an event in numpy, Python only for flagged events; at most MAX_OPEN findings in memory.
@@ -29,7 +30,6 @@ class _Open:
     events: int = 0
     charged_nano_usd: int = 0
     table_nano_usd: int = 0
-    revision: int = 0
     next_report: int = 1
     first_ms: int = 0
     last_ms: int = 0
@@ -79,7 +79,6 @@ class UnitPrice:
         if entry.events < entry.next_report:
             return None
         entry.next_report *= 10
-        entry.revision += 1
         what = counted(entry.events, "call")
         tokens = int(columns.tokens[row].sum())
         if table >= 0:
@@ -92,8 +91,8 @@ class UnitPrice:
         size = f" of {tokens:,} tokens" if entry.events == 1 and tokens else ""
         return make_finding(
             id=finding_id(NAME, *key),
-            revision=entry.revision,
-            status="open" if entry.revision == 1 else "updated",
+            revision=int(columns.offset[row]) + 1,
+            status="open" if entry.events == 1 else "updated",
             detector=NAME,
             severity="critical",
             scope_kind="model",

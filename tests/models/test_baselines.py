@@ -34,7 +34,6 @@ def ended(costs: list[int], events: int = 5, flagged: bool = False) -> EndedRuns
         times=np.full((n, 3), DAY * DAY_MS),
         level=np.full(n, int(flagged), np.int8),
         signals=np.zeros(n, np.uint8),
-        revision=np.zeros(n, np.int16),
         path=path,
         watched=np.full(n, -1),
         watch=np.zeros((0, WIDTH), np.int64),

@@ -120,7 +120,6 @@ class Run:
     events: int = 0
     level: int = 0
     signals: int = 0
-    revision: int = 0
     reported: int = 0
     path: dict = field(default_factory=dict)
     watched: Watched | None = None
@@ -180,10 +179,10 @@ class Twin:
         told = run.signals & kernels.RUNAWAY or (run.level and run.cost >= limits.warn)
         if level > run.level or news or (told and run.cost > run.reported and run.cost >= 2 * run.reported):
             flags = (run.level, level, run.signals, signals)
-            run.level, run.revision, run.reported = level, run.revision + 1, run.cost
+            run.level, run.reported = level, run.cost
             times = (run.start, run.first, run.last)
             watched = run.watched.facts() if run.watched else None
-            self.candidates.append((run.session_id, flags, run.revision, times, run.cost, run.events, watched))
+            self.candidates.append((run.session_id, flags, times, run.cost, run.events, watched))
         run.signals = signals
 
     def end_idle(self, watermark: int) -> list[Run]:
@@ -211,10 +210,10 @@ class Subject:
         has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
         found, ended = self.sessions.apply(columns, combo, counters, has_model, self.combos.group, self.limits)
         candidates = [
-            (session_id, tuple(flags.tolist()), int(revision), tuple(times.tolist()), int(sums[COST]),
+            (session_id, tuple(flags.tolist()), tuple(times.tolist()), int(sums[COST]),
              int(sums[EVENTS]), self.watched(watch, ids))
-            for session_id, flags, revision, times, sums, watch, ids in zip(
-                found.session_id, found.flags, found.revision, found.times, found.sums, found.watch, found.watch_ids,
+            for session_id, flags, times, sums, watch, ids in zip(
+                found.session_id, found.flags, found.times, found.sums, found.watch, found.watch_ids,
                 strict=True,
             )
         ]  # fmt: skip
@@ -233,7 +232,7 @@ class Subject:
         return sorted(
             (runs.session_id[i], self.combos.names[runs.combo[i]][0::3][:2], *runs.times[i].tolist(),
              int(runs.sums[i, COST]), int(runs.sums[i, EVENTS]), int(runs.level[i]), int(runs.signals[i]),
-             int(runs.revision[i]), [int(b) for b in runs.path[i, : int(runs.sums[i, EVENTS]).bit_length()]])
+             [int(b) for b in runs.path[i, : int(runs.sums[i, EVENTS]).bit_length()]])
             for i in range(len(runs))
         )  # fmt: skip
 
@@ -258,7 +257,6 @@ def facts(runs: list[Run]) -> list[tuple]:
             run.events,
             run.level,
             run.signals,
-            run.revision,
             list(run.path.values()),
         )
         for run in runs

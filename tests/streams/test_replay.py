@@ -99,7 +99,7 @@ def test_the_incident_is_found_on_its_event(replayed):
     assert [row["example_event_ids"] for row in found] == [[INCIDENT]]
     (finding,) = found
     assert finding["observed_nano_usd"] == 9_990_012_528_750
-    assert (finding["status"], finding["severity"], finding["revision"]) == ("open", "critical", 1)
+    assert (finding["status"], finding["severity"]) == ("open", "critical")
     assert sum(part["excess_nano_usd"] for part in finding["cause"]) == finding["excess_nano_usd"]
 
 
