@@ -4,16 +4,18 @@ Read whole when the alert partition is assigned; written before a finding is acc
 Restart, rebalance or a resent finding therefore send nothing twice and forget nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
 
 from streams.errors import RetryableError
 from streams.follow import read_all
 from streams.notify.notification_log import Entry, MemoryNotificationLog
-from streams.producer import Producer
+from streams.producer import Producer, Row
 
 log = structlog.get_logger()
+
+PROBE = b"@probe"
 
 
 class KafkaNotificationLog(MemoryNotificationLog):
@@ -38,11 +40,23 @@ class KafkaNotificationLog(MemoryNotificationLog):
                 log.warning("notification_entry_unreadable", offset=record.offset, error=str(error))
         log.info("notification_log_read", records=len(records), entries=len(self))
 
-    async def record(self, entries: Sequence[Entry]) -> None:
+    async def write(self, entries: Sequence[Entry]) -> None:
+        await self._send((entry.key.encode(), entry.encode()) for entry in entries)
+        self.apply(entries)
+
+    async def stored(self) -> None:
         try:
-            for entry in entries:
-                await self._producer.send(self._topic, entry.key.encode(), entry.encode())
             await self._producer.flush()
         except Exception as error:
             raise RetryableError(f"the notification log could not be written: {error}") from error
-        self.apply(entries)
+
+    async def probe(self) -> None:
+        """Delete what is not there: a record of a few bytes that compaction takes away again."""
+        await self._send([(PROBE, None)])
+        await self.stored()
+
+    async def _send(self, rows: Iterable[Row]) -> None:
+        try:
+            await self._producer.send_many(self._topic, 0, rows)
+        except Exception as error:
+            raise RetryableError(f"the notification log could not be written: {error}") from error

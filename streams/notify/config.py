@@ -58,7 +58,7 @@ class ReceiverConfig(_Frozen):
     """Findings that agree in these are one alert; each is one by itself without any."""
     group_wait: DurationMs = _interval(0, '"10s"')
     """How long a new alert waits for company; what is over by then is not told at all."""
-    group_interval: DurationMs = _interval(10_000, '"1m"')
+    group_interval: DurationMs = _interval(1_000, '"1m"')
     """How long a group's next message waits after its last; a higher severity is told at once."""
     repeat_interval: DurationMs = _interval(0, '"4h"')
     """An alert that is still open is told again after this long; 0 for never."""

@@ -32,7 +32,7 @@ from streams.notify.receiver import (
     Request,
     Retry,
 )
-from streams.notify.record_stage import record_for_certain
+from streams.notify.record_stage import Recorder
 from streams.notify.retry_stage import Backoff
 
 logger = structlog.get_logger(__name__)
@@ -63,6 +63,7 @@ class Delivery:
         self._open = open_findings
         self._clock = clock
         self._backoff = backoff
+        self._recorder = Recorder(log, backoff, clock)
         self._send = send
         self._lock = lock
         self._on_change = on_change
@@ -72,7 +73,11 @@ class Delivery:
         self._added = asyncio.Event()
 
     def put(self, entry: Entry, waiters: Sequence[tuple[int, Callable[[], None]]] = ()) -> None:
-        """Queue what the log holds as pending; ``waiters`` with the revision each waits for."""
+        """Queue what the log holds as pending, if anything; ``waiters`` with the revision each waits for."""
+        if not entry.pending:
+            for _, waiter in waiters:
+                waiter()
+            return
         item = self.outbox.put(entry.finding_id, entry.pending, entry.group, self._clock.monotonic())
         item.waiters += waiters
         self._hold(item, entry)
@@ -136,7 +141,8 @@ class Delivery:
         except Exception as error:
             outcome: Outcome = Failed(redact(f"cannot be rendered: {error!r}"))
         else:
-            await self._note_attempt(items[0])
+            # What the log could not note must not be sent, or it is sent again.
+            await self._recorder.probe()
             outcome = await self._send_all(requests, batch.update)
         if isinstance(outcome, Gone) and (group := self.groups.get(batch.group)) is not None:
             logger.warning("alert_message_gone", receiver=self.receiver.name, group=batch.group, reason=outcome.reason)
@@ -207,14 +213,6 @@ class Delivery:
             return "escalated"
         return "amended" if finding["revision"] > entry.settled_revision else "repeated"
 
-    async def _note_attempt(self, item: Item) -> None:
-        """Return once the log has taken a record: what it could not note must not be sent, or it is sent again."""
-        if self._log.durable:
-            async with self._lock:
-                entry = self._log.get(self.receiver.name, item.finding_id)
-                if entry is not None:
-                    await self.record([entry])
-
     async def _pause(self, retry: Retry) -> None:
         self._failures += 1
         wait = self._backoff.wait_seconds(self._failures, retry.after_seconds)
@@ -234,8 +232,8 @@ class Delivery:
         before = self.groups.get(group)
         ref = (outcome.ref if ok else "") or (before.ref if before else "")
         async with self._lock:
-            entries = [self._entry(item, finding, group or item.group, ok, detail, ref) for item, finding in pairs]
-            await self.record(entries)
+            entries = [self._entry(finding, group or item.group, ok, detail, ref) for item, finding in pairs]
+            await self._recorder.write(entries)
             waiters = []
             for (item, finding), entry in zip(pairs, entries, strict=True):
                 waiters += self.outbox.settle(item, finding)
@@ -244,6 +242,7 @@ class Delivery:
                     self.groups.told(entry)
                 if item.findings:
                     self._hold(item, entry)
+        await self._recorder.stored()
         last = pairs[-1][1]
         facts = {
             "receiver": self.receiver.name,
@@ -262,11 +261,12 @@ class Delivery:
             waiter()
         self._on_change()
 
-    def _entry(self, item: Item, finding: dict, group: str, ok: bool, detail: str, ref: str) -> Entry:
-        left = item.without(finding)
+    def _entry(self, finding: dict, group: str, ok: bool, detail: str, ref: str) -> Entry:
         now_ms = self._clock.now_ms()
-        before = self._log.get(self.receiver.name, finding["id"])
-        entry = before or Entry(self.receiver.name, finding["id"], "pending", 0, now_ms)
+        entry = self._log.get(self.receiver.name, finding["id"])
+        entry = entry or Entry(self.receiver.name, finding["id"], "pending", 0, now_ms)
+        # Not what is queued: a later revision may be in the log and not in the queue yet.
+        left = tuple(held for held in entry.pending if held is not finding)
         entry = replace(
             entry,
             state="pending" if left else "sent" if ok else "failed",
@@ -292,7 +292,3 @@ class Delivery:
         # A finding that is in trouble with the destination keeps its own, longer wait.
         earliest = item.not_before if item.attempts else 0.0
         item.not_before = max(earliest, self._clock.monotonic() + wait_ms / 1000 if wait_ms else 0.0)
-
-    async def record(self, entries: Sequence[Entry]) -> None:
-        """Record for certain; the caller holds the lock. Once a destination has answered there is no way back."""
-        await record_for_certain(self._log, entries, self._backoff, self._clock)

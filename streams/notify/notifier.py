@@ -44,7 +44,7 @@ from streams.notify.inhibit_stage import Inhibitor
 from streams.notify.notification_log import Entry, NotificationLog
 from streams.notify.open_findings import OPEN, OpenFindings
 from streams.notify.receiver import Outcome, Receiver, Request
-from streams.notify.record_stage import record_for_certain
+from streams.notify.record_stage import Recorder
 from streams.notify.retry_stage import Backoff
 from streams.notify.route_stage import Router
 from streams.notify.send_stage import send
@@ -54,7 +54,7 @@ logger = structlog.get_logger(__name__)
 
 UPKEEP_SECONDS = 60.0
 """How often ``tick`` looks for what is to be repeated or forgotten."""
-CHUNK = 100
+CHUNK = 500
 """Findings recorded together: enough to hide a log's latency, few enough to fit any queue in turn."""
 
 
@@ -92,6 +92,7 @@ class Notifier:
         self._session_factory = session_factory or self._new_session
         self._on_delivered = on_delivered
         self._backoff = backoff or Backoff()
+        self._recorder = Recorder(log, self._backoff, self._clock)
         self._queue_max = queue_max
         self._proxy = proxy
         self._guard = guard
@@ -186,8 +187,8 @@ class Notifier:
             told = _Told(self._log)
             muted = self._open.muted()
             for finding, reason in muted:
-                # The calendar changes without a word; the rest says so.
-                if self._recheck or reason.startswith("planned"):
+                # Silences end without a word; what explains a finding says so.
+                if self._recheck or not reason.startswith("explained"):
                     self._retell(told, finding, now_ms)
             if self._recheck:
                 self._pass_on_acknowledgements(told)
@@ -198,7 +199,8 @@ class Notifier:
                 for entry in self._open.expired(now_ms):
                     told.add(entry)
                     self._forget(entry.finding_id)
-            await self._commit(told)
+            await self._recorder.write(told.entries)
+        await self._commit(told)
 
     def open_groups(self, key: str) -> set[str]:
         """Ids of the findings in an alert, at any receiver; ``key`` itself if it is no group's."""
@@ -219,8 +221,9 @@ class Notifier:
                 countdown = _Countdown()
                 self._take(told, finding, countdown)
                 futures.append(countdown.armed())
-            await self._commit(told)
-            return futures
+            await self._recorder.write(told.entries)
+        await self._commit(told)
+        return futures
 
     def _take(self, told: "_Told", finding: dict, countdown: "_Countdown") -> None:
         was = told.get(OPEN, finding["id"])
@@ -241,7 +244,7 @@ class Notifier:
         """Let each receiver that wants it know; ``only_told``: those who know of it already."""
         now_ms = self._clock.now_ms()
         acknowledged = self._silences.acknowledged(finding["id"]) is not None
-        for receiver in self._router.route(finding, told.get):
+        for receiver in self._router.route(finding, told.knowing(finding["id"])):
             entry = told.get(receiver.name, finding["id"])
             if is_repeat(finding, entry) or (only_told and entry is None):
                 continue
@@ -257,19 +260,26 @@ class Notifier:
             told.join(receiver.name, finding, countdown.one_more())
 
     async def _commit(self, told: "_Told") -> None:
-        """Record what was worked out, then queue it."""
-        if told.entries:
-            await record_for_certain(self._log, told.entries, self._backoff, self._clock)
+        """Queue what was worked out, once it is stored; its entries are written."""
+        await self._recorder.stored()
         for entry in told.dropped:
             self._deliveries[entry.receiver].drop(entry)
         for (receiver, finding_id), waiters in told.joining.items():
-            self._deliveries[receiver].put(told.get(receiver, finding_id), waiters)
+            # Others may have written since.
+            self._deliveries[receiver].put(self._log.get(receiver, finding_id), waiters)
 
     def _muted(self, finding: dict, now_ms: int) -> str:
-        if reason := self._silences.reason(finding, now_ms):
+        groups = {
+            self._group(receiver, finding) for receiver in self._receivers if receiver.in_place or receiver.group_by
+        }
+        if reason := self._silences.reason(finding, now_ms, groups):
             return reason
         by = self._inhibitor.by(finding)
         return f"explained by {by}" if by else ""
+
+    def _group(self, receiver: Receiver, finding: dict) -> str:
+        entry = self._log.get(receiver.name, finding["id"])
+        return entry.group if entry is not None and entry.told_open else group_key(finding, receiver)
 
     def _retell(self, told: "_Told", finding: dict, now_ms: int) -> None:
         """Tell of a finding that was muted, unless it still is."""
@@ -284,10 +294,12 @@ class Notifier:
         """Receivers that show an alert's state hear who has taken it, but for the one that said so."""
         for said in self._silences.acknowledgements():
             for finding_id in self.open_groups(said["finding_id"]):
-                self._silences.acknowledge(finding_id, said)
                 finding = self._open.get(finding_id)
-                if finding is None:
+                entries = [told.get(receiver.name, finding_id) for receiver in self._receivers]
+                # What has joined the alert since then nobody has seen.
+                if finding is None or not any(entry and 0 < entry.told_ms <= said["at_ms"] for entry in entries):
                     continue
+                self._silences.acknowledge(finding_id, said)
                 for receiver in self._receivers:
                     entry = told.get(receiver.name, finding_id)
                     if (
@@ -359,6 +371,7 @@ class _Told:
     def __init__(self, log: NotificationLog) -> None:
         self._log = log
         self._recorded: dict[tuple[str, str], Entry] = {}
+        self._knowing: dict[str, set[str]] = defaultdict(set)
         self.entries: list[Entry] = []
         self.dropped: list[Entry] = []
         self.joining: dict[tuple[str, str], list] = defaultdict(list)
@@ -366,7 +379,12 @@ class _Told:
     def get(self, receiver: str, finding_id: str) -> Entry | None:
         return self._recorded.get((receiver, finding_id)) or self._log.get(receiver, finding_id)
 
+    def knowing(self, finding_id: str) -> set[str]:
+        """Names of the receivers that know of a finding."""
+        return {*self._log.knowing(finding_id), *self._knowing.get(finding_id, ())}
+
     def add(self, entry: Entry) -> None:
+        self._knowing[entry.finding_id].add(entry.receiver)
         self._recorded[entry.receiver, entry.finding_id] = entry
         self.entries.append(entry)
 

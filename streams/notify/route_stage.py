@@ -6,12 +6,11 @@ receiver takes what reaches its ``min_severity``, and all further changes of wha
 toned down, resolved or routed elsewhere must still reach whoever it has woken.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.notify.config import RouteSettings
 from streams.notify.matchers import Matcher, all_match, labels, parse
-from streams.notify.notification_log import Entry
 from streams.notify.receiver import SEVERITIES, Receiver
 
 
@@ -24,20 +23,19 @@ class Route:
 
 class Router:
     def __init__(self, receivers: Sequence[Receiver], routes: Sequence[RouteSettings] = ()) -> None:
-        self._receivers = tuple(receivers)
+        self._receivers = {receiver.name: receiver for receiver in receivers}
         self._routes = tuple(Route(parse(route.match), frozenset(route.receivers), route.go_on) for route in routes)
         everyone = frozenset(receiver.name for receiver in receivers)
         self._rest = everyone.difference(*(route.receivers for route in self._routes)) or everyone
 
-    def route(self, finding: Mapping, latest: Callable[[str, str], Entry | None]) -> list[Receiver]:
-        """``latest`` gives a receiver's entry of a finding."""
+    def route(self, finding: Mapping, knowing: Collection[str] = ()) -> list[Receiver]:
+        """``knowing``: names of receivers that know of the finding."""
         names = self._names(finding)
         rank = SEVERITIES.index(finding["severity"])
         return [
-            receiver
-            for receiver in self._receivers
-            if (receiver.name in names and rank >= SEVERITIES.index(receiver.min_severity))
-            or latest(receiver.name, finding["id"]) is not None
+            self._receivers[name]
+            for name in sorted({*names, *knowing} & self._receivers.keys())
+            if name in knowing or rank >= SEVERITIES.index(self._receivers[name].min_severity)
         ]
 
     def _names(self, finding: Mapping) -> frozenset[str]:

@@ -7,7 +7,7 @@ change is as long as it really is.
 Pure but for what it was told; the caller passes the time. Called by the notifier for every change of a finding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -46,13 +46,19 @@ class Silences:
     def acknowledgements(self) -> list[dict]:
         return list(self._acknowledged.values())
 
-    def reason(self, finding: Mapping, now_ms: int) -> str:
-        """Why this finding is silent now; empty if it is not."""
+    def reason(self, finding: Mapping, now_ms: int, groups: Iterable[str] = ()) -> str:
+        """Why this finding is silent now; empty if it is not. ``groups``: keys of the alerts it is part of.
+
+        "Not an anomaly" is about what there was when it was said, not about what comes to a group later.
+        """
         wide = (finding["scope_kind"], finding["scope_name"])
-        for subject in ((finding["id"],), (*wide, finding["detector"]), (*wide, "")):
+        ids = ((id,) for id in (finding["id"], *groups))
+        for subject in (*ids, (*wide, finding["detector"]), (*wide, "")):
             for verdict in _SILENT:
                 said = self._said.get((subject, verdict))
-                if said is not None and now_ms < _until(said):
+                if said is None or now_ms >= _until(said):
+                    continue
+                if verdict != "false" or finding["first_event_time"] <= said["at_ms"]:
                     return f"{_WORDS[verdict]} by {said['user'] or 'someone'}"
         known = None
         for silence, matchers in self._calendar:

@@ -8,6 +8,8 @@ from streams.notify.open_findings import FORGET_MS, OPEN, OpenFindings
 from streams.notify.silence_stage import Silences
 
 LIMIT = 20.0
+SAID_MS = 2**50
+"""After anything was told."""
 
 
 async def told(notifier, *findings):
@@ -47,7 +49,6 @@ async def test_silenced_findings_wait_for_its_end_and_survive_a_restart(destinat
         await ticked(notifier)
         assert seen(destination) == [("3", "open")]
         clock.now += 61
-        notifier.recheck()
         await ticked(notifier)
     assert seen(destination) == [("3", "open"), ("1", "updated")]
     assert OpenFindings(log).muted() == []
@@ -58,7 +59,7 @@ async def test_the_end_of_what_was_told_is_never_silent(destination, clock, find
     log = MemoryNotificationLog()
     async with running([receiver("webhook", destination.url)], log, clock, silences=silences) as notifier:
         await told(notifier, finding(1))
-        silences.take(silence(finding(1), 0, "false"))
+        silences.take(silence(finding(1), 0, "false", 2**50))
         notifier.recheck()
         await told(notifier, finding(1, 2, "updated"), finding(1, 3, "resolved"))
     assert seen(destination) == [("1", "open"), ("1", "resolved")]
@@ -94,14 +95,14 @@ async def test_an_acknowledgement_reaches_pagerduty_once_and_calms_it(destinatio
     pager = receiver("pagerduty", destination.url)
     async with running([pager], log, clock, silences=silences) as notifier:
         await told(notifier, finding(1))
-        silences.take(silence(finding(1), 0, "acknowledged", at_ms=5))
+        silences.take(silence(finding(1), 0, "acknowledged", at_ms=SAID_MS))
         notifier.recheck()
         await ticked(notifier)
         await told(notifier, finding(1, 2, "updated"))
         assert [body["event_action"] for body in destination.accepted] == ["trigger", "acknowledge"]
     # The topic is read whole after a restart.
     again = Silences()
-    again.take(silence(finding(1), 0, "acknowledged", at_ms=5))
+    again.take(silence(finding(1), 0, "acknowledged", at_ms=SAID_MS))
     async with running([receiver("pagerduty", destination.url)], log, clock, silences=again) as notifier:
         await ticked(notifier)
         await told(notifier, finding(1, 3, "resolved"))
@@ -114,7 +115,7 @@ async def test_pagerduty_is_not_told_of_its_own_acknowledgement(destination, clo
     pager = receiver("pagerduty", destination.url)
     async with running([pager], MemoryNotificationLog(), clock, silences=silences) as notifier:
         await told(notifier, finding(1, severity="warning"))
-        silences.take(silence(finding(1), 0, "acknowledged", source="pagerduty"))
+        silences.take(silence(finding(1), 0, "acknowledged", SAID_MS, "pagerduty"))
         notifier.recheck()
         await ticked(notifier)
         # Worse than what was acknowledged is told.
@@ -131,7 +132,7 @@ async def test_an_open_alert_is_repeated_until_somebody_takes_it(destination, cl
             clock.now += hours * 3_600
             await ticked(notifier)
         assert seen(destination) == [("1", "open"), ("1", "updated"), ("1", "updated")]
-        silences.take(silence(finding(1), 0, "acknowledged"))
+        silences.take(silence(finding(1), 0, "acknowledged", SAID_MS))
         clock.now += 5 * 3_600
         await ticked(notifier)
     assert len(destination.accepted) == 3

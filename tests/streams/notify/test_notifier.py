@@ -348,11 +348,11 @@ class FlakyLog(MemoryNotificationLog):
         super().__init__()
         self.calls = 0
 
-    async def record(self, entries) -> None:
+    async def write(self, entries) -> None:
         self.calls += 1
         if self.calls % 2:
             raise RetryableError("not acknowledged")
-        await super().record(entries)
+        await super().write(entries)
 
 
 async def test_log_that_fails_delays_and_repeats_nothing(destination, clock, finding, receiver, running):
@@ -374,12 +374,18 @@ class OutageLog(MemoryNotificationLog):
         self.left = left
         self.refused = asyncio.Event()
 
-    async def record(self, entries) -> None:
+    def _take_one(self) -> None:
         if self.left == 0:
             self.refused.set()
             raise RetryableError("no broker answers")
         self.left -= 1
-        await super().record(entries)
+
+    async def write(self, entries) -> None:
+        self._take_one()
+        await super().write(entries)
+
+    async def probe(self) -> None:
+        self._take_one()
 
 
 async def test_nothing_is_sent_while_the_log_could_not_note_it(destination, clock, finding, receiver, running):
