@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-SLACK_BLOCKS, SLACK_SECTION, SLACK_HEADER, SLACK_FIELD = 50, 3000, 150, 2000
-PAGERDUTY_BYTES, PAGERDUTY_SUMMARY = 512 * 1024, 1024
+from loadtest.service_limits import problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +67,9 @@ class Receiver:
                 return web.Response(status=step, headers={"Retry-After": "1"} if step == 429 else {})
         service = request.match_info["service"]
         body = await request.json()
-        problem = _problem(service, body, request.content_length or 0)
-        if problem:
-            return web.Response(status=400, text=problem)
+        refused = problem(service, body, request.content_length or 0)
+        if refused:
+            return web.Response(status=400, text=refused)
         message = Received(service, body)
         self.messages.append(message)
         self.on_message(message)
@@ -78,36 +77,6 @@ class Receiver:
             answer = {"status": "success", "message": "Event processed", "dedup_key": body["dedup_key"]}
             return web.json_response(answer, status=202)
         return web.Response(text="ok")
-
-
-def _problem(service: str, body: dict, size: int) -> str | None:
-    if service == "slack":
-        if not body.get("text") and not body.get("blocks"):
-            return "no_text"
-        blocks = body.get("blocks", [])
-        if len(blocks) > SLACK_BLOCKS:
-            return "invalid_blocks"
-        for block in blocks:
-            text = block.get("text", {}).get("text", "")
-            limit = SLACK_HEADER if block["type"] == "header" else SLACK_SECTION
-            fields = block.get("fields", [])
-            if len(text) > limit or len(fields) > 10 or any(len(f["text"]) > SLACK_FIELD for f in fields):
-                return "invalid_blocks"
-    if service == "pagerduty":
-        if size > PAGERDUTY_BYTES:
-            return "event too large"
-        if not body.get("routing_key") or body.get("event_action") not in ("trigger", "acknowledge", "resolve"):
-            return "invalid event"
-        if len(body.get("dedup_key", "")) > 255:
-            return "invalid dedup_key"
-        payload = body.get("payload", {})
-        if body["event_action"] == "trigger" and not (
-            0 < len(payload.get("summary", "")) <= PAGERDUTY_SUMMARY
-            and payload.get("source")
-            and payload.get("severity") in ("critical", "error", "warning", "info")
-        ):
-            return "invalid payload"
-    return None
 
 
 def _plain(text: str) -> str:

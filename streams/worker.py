@@ -20,19 +20,24 @@ from schemas.decode import Decoder
 from streams.agents.adapt import AdaptAgent
 from streams.agents.alert import AlertAgent
 from streams.agents.rollup import RollupAgent
+from streams.agents.spend_series import SpendSeries
 from streams.agents.usage import UsageAgent
 from streams.app import build_worker_app
 from streams.broker.embedded import EmbeddedBroker
 from streams.config import Settings
+from streams.config_sections import WebSettings
 from streams.errors import RetryableError
 from streams.follow import follow
 from streams.memory import freeze_objects, keep_freed_memory
+from streams.notify.receivers import build_links
 from streams.producer import Producer
 from streams.registry import schema_fetcher
 from streams.state.store import StateStore
 from streams.topics import ensure_topics
 from streams.transport import TP, Lease, run_app
 from streams.warm import warm
+from streams.web.chart import chart_route
+from streams.web.interactions import interaction_routes
 from streams.web.metrics import Metrics
 from streams.web.server import WebServer
 
@@ -90,6 +95,7 @@ async def run_worker(settings: Settings) -> None:
             metrics=metrics,
             clock_ms=clock_ms,
         )
+        series = SpendSeries()
         alert = AlertAgent(
             settings=settings,
             client_settings=client_settings,
@@ -98,6 +104,7 @@ async def run_worker(settings: Settings) -> None:
             metrics=metrics,
             clock_ms=clock_ms,
             guard=lease.check,
+            links=build_links(settings, series),
         )
         agents = {
             topics.foreign.name: adapt,
@@ -123,10 +130,13 @@ async def run_worker(settings: Settings) -> None:
             usage.keep_checkpointing(flush.checkpoint_interval / 1000),
             rollup.keep_checkpointing(flush.checkpoint_interval / 1000),
         ]
+        if settings.web.chart_key is not None:
+            timers.append(follow(client_settings, topics.spend.name, series.take, from_beginning=False))
         background = Background(timers, app.fail)
         await stack.enter_async_context(background)
         if settings.web.enabled:
-            web = WebServer(settings.web, metrics, ready=lambda: readiness(app, caught_up))
+            routes = alert_routes(settings.web, producer, topics.feedback.name)
+            web = WebServer(settings.web, metrics, ready=lambda: readiness(app, caught_up), routes=routes)
             await stack.enter_async_context(web)
             log.info("web_started", url=web.url)
         await _first(caught_up.wait(), app.crash_seen.wait(), seconds=CATCH_UP_SECONDS)
@@ -140,6 +150,17 @@ async def run_worker(settings: Settings) -> None:
         log.info("worker_started", servers=kafka.servers, group=settings.transport.group)
         await run_app(app, stop=stop)
         log.info("worker_stopped")
+
+
+def alert_routes(settings: WebSettings, producer: Producer, topic: str) -> list:
+    """What alerts lead back to: charts, and what people answer."""
+
+    async def store(key: bytes, value: bytes) -> None:
+        await producer.send(topic, key, value)
+        await producer.flush()
+
+    charts = [chart_route(settings.chart_key.get_secret_value())] if settings.chart_key is not None else []
+    return charts + interaction_routes(settings, store, clock_ms)
 
 
 def readable_baselines(records: Iterable) -> list[dict]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from loadtest.receiver import _problem
+from loadtest.service_limits import problem
 
 MODES = ("slow", "silent", "mid", "429", "500", "hang_up", "down")
 SLOW_SECONDS = 3.0
@@ -88,9 +88,9 @@ class Destination:
         raw = await request.read()
         service = request.match_info["service"]
         body = json.loads(raw)
-        if problem := _problem(service, body, len(raw)):
-            self.problems.append(f"{service}: {problem}")
-            return web.Response(status=400, text=problem)
+        if refused := problem(service, body, len(raw)):
+            self.problems.append(f"{service}: {refused}")
+            return web.Response(status=400, text=refused)
         answered = mode not in ("slow", "silent")
         self.accepted.append(_accepted(service, body, answered))
         if mode == "slow":
