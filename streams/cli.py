@@ -242,6 +242,75 @@ def produce(file: str, rate: float | None, now: bool, config: Path | None, serve
         sys.exit(1)
 
 
+@cli.group(invoke_without_command=True)
+@config_option
+@servers_option
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True, help="Rows of each table.")
+@click.pass_context
+def alerts(context: click.Context, config: Path | None, servers: str | None, limit: int) -> None:
+    """Show open findings, silences and deliveries; `test` sends a sample through each receiver.
+
+    Reads the notification log whole, which takes a second for some 100 MB, and changes nothing.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from streams.alerts_command import overview
+    from streams.notify.silence_stage import FOREVER_MS
+    from streams.notify.text import utc
+
+    seen = asyncio.run(overview(_settings(config, servers=servers, needs_broker=True)))
+    console = _stdout()
+
+    def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        console.print(f"{title}: {len(rows):,}" + (f", the latest {limit:,} are" if len(rows) > limit else ""))
+        if rows:
+            table = Table(*columns, box=None, pad_edge=False)
+            for row in rows[:limit]:
+                table.add_row(*row)
+            console.print(table)
+        console.print()
+
+    found = [
+        (utc(one["last_event_time"]), one["severity"], one["detector"], one["scope_name"],
+         _usd(one["excess_nano_usd"]), reason, one["id"])
+        for one, reason in seen.open
+    ]  # fmt: skip
+    show("open findings", ("last event (UTC)", "severity", "detector", "scope", "excess", "muted", "id"), found)
+    silent = [(what, why, "" if end >= FOREVER_MS else utc(end)) for what, why, end in seen.silences]
+    show("silences", ("of", "why", "until (UTC)"), silent)
+    sent = [
+        (utc(one.at_ms), one.receiver, one.state, one.finding_id, str(one.settled_revision), one.detail)
+        for one in seen.deliveries
+    ]
+    show("deliveries", ("at (UTC)", "receiver", "state", "finding", "revision", ""), sent)
+
+
+@alerts.command("test")
+@click.argument("receivers", nargs=-1, metavar="[RECEIVER]...")
+@config_option
+def alerts_test(receivers: tuple[str, ...], config: Path | None) -> None:
+    """Send a sample through each receiver, or through those named: it opens and ends.
+
+    Exits with 1 if one does not take it.
+    """
+    from streams.alerts_command import send_samples
+    from streams.notify.receiver import Delivered
+
+    settings = _settings(config)
+    known = [receiver.name or receiver.type for receiver in settings.receivers]
+    if unknown := sorted(set(receivers) - set(known)):
+        raise click.UsageError(f"there is no receiver {unknown[0]}; there are {', '.join(known) or 'none'}")
+    if not known:
+        raise ConfigError("there are no receivers: add [[receivers]] to the settings (docs/alerts.md)")
+    rows = asyncio.run(send_samples(settings, receivers))
+    table = Table("receiver", "step", "answer", box=None, pad_edge=False)
+    for name, step, outcome in rows:
+        table.add_row(name, step, "taken" if isinstance(outcome, Delivered) else outcome.reason)
+    _stdout().print(table)
+    if not all(isinstance(outcome, Delivered) for _, _, outcome in rows):
+        sys.exit(1)
+
+
 def main() -> None:
     """Entry point: errors become one readable message and an exit code."""
     try:
