@@ -7,6 +7,7 @@ import click
 BENCHES = {
     "checkpoints": "loadtest.bench.checkpoints:checkpoints",
     "stages": "loadtest.bench.stages:stages",
+    "storm": "loadtest.bench.storm:storm",
 }
 """``module:command`` by name."""
 
