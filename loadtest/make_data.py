@@ -10,12 +10,15 @@ to are ours. Takes some seconds; needs polars.
 import argparse
 import csv
 import gzip
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from models.money import to_nano_usd
@@ -37,6 +40,11 @@ times its mean.
 """
 SERVEGEN_MODELS = {"m-large": "qwen/qwen-max", "m-mid": "qwen/qwen-2-72b-instruct", "m-small": "qwen/qwen-turbo"}
 """Assigned: models without context tiers, since one event adds up thousands of requests."""
+
+WEEKS, WEEK_WINDOWS, TOKEN_WINDOWS = 2, 1008, 36
+"""Of ServeGen: weeks, windows of ten minutes a week, and windows that share token lengths."""
+MIN_ACTIVE = 0.2
+"""Of the windows of week 1: what is idle for longer has no rate to speak of."""
 
 PROVIDER_OF_PREFIX = {
     "bedrock": "aws",
@@ -175,6 +183,47 @@ def servegen(originals: Path) -> Iterator[dict]:
             )
 
 
+def servegen_rates(originals: Path) -> dict[str, np.ndarray]:
+    """Spend of every tenant that is active in a fifth of week 1, in ten-minute windows over two weeks.
+
+    Spend is tokens, output at four times the price of input: requests x (input + 4 output), with the mean lengths of
+    that six-hour window, of the next known one, or of all tenants of that model.
+    """
+    folder = originals / "servegen-tenants"
+    language = pl.col("category").cast(pl.String) == "language"
+    trace = pl.read_parquet(folder / "trace.parquet").filter(language).with_columns(pl.col("model").cast(pl.String))
+    tokens = pl.read_parquet(folder / "tokens_6h.parquet").filter(language)
+    priced = pl.col("input_tokens_mean") + 4 * pl.col("output_tokens_mean")
+    usual = dict(tokens.group_by("model").agg(priced.mean()).iter_rows())
+    tenants, rows = [], []
+    for (size, client), windows in sorted(trace.group_by("model", "chunk")):
+        requests = np.zeros(WEEKS * WEEK_WINDOWS)
+        requests[windows["timestamp"].to_numpy() // WINDOW_SECONDS] = windows["rate"].to_numpy() * WINDOW_SECONDS
+        if (requests[:WEEK_WINDOWS] > 0).mean() < MIN_ACTIVE:
+            continue
+        known = tokens.filter((pl.col("model") == size) & (pl.col("chunk") == client)).select("timestamp", priced)
+        length = np.full(len(requests) // TOKEN_WINDOWS, np.nan)
+        length[known["timestamp"].to_numpy() // (TOKEN_WINDOWS * WINDOW_SECONDS)] = known[
+            "input_tokens_mean"
+        ].to_numpy()
+        length = pl.Series(length).fill_nan(None).fill_null(strategy="forward").fill_null(strategy="backward")
+        length = length.fill_null(usual[size]).to_numpy()
+        tenants.append(f"{size}/{client}")
+        rows.append(np.rint(np.rint(requests) * np.repeat(length, TOKEN_WINDOWS)).astype(np.int64))
+    return {"tenants": np.array(tenants), "tokens": np.array(rows)}
+
+
+def write_rates(originals: Path, path: Path) -> None:
+    """An ``.npz`` without time stamps: the same originals give the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, array in servegen_rates(originals).items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, array, allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, buffer.getvalue())
+
+
 SETS = {"aider": aider, "mooncake": mooncake, "azure": azure, "servegen": servegen}
 
 
@@ -217,6 +266,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=SETS, action="append", help="make this file only; may be repeated")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    if not options.only:
+        write_rates(options.originals, options.out / "servegen_rates.npz")
     for name in options.only or SETS:
         path = options.out / f"{name}.jsonl.gz"
         events = write(SETS[name](options.originals), path)

@@ -98,14 +98,14 @@ class SpendRateConfig:
     """Spend per window of a team or model against its own past (5.2 of the detector notes)."""
 
     window_ms: int = MINUTE_MS
-    z: float = 4.0
+    margin: float = 1.0
+    """Multiplies how far above its own records a key must be: more of it, fewer findings."""
     ratio: float = 2.0
     min_excess_nano_usd: int = 1 * USD
     """Excess per window below this is not worth a person's time."""
     windows: int = 2
-    """Consecutive hot windows before a finding opens."""
+    """Consecutive hot or mild windows before a finding opens; a hot one of five minutes or more opens it at once."""
     warm_up_windows: int = 30
-    clear_z: float = 2.0
     clear_windows: int = 6
 
 

@@ -1,4 +1,4 @@
-"""Runs spend_rate and the team learner over closed windows, and words their findings.
+"""Runs spend_rate and the team learner over closed windows, and words their findings: rates and silence.
 
 Guarantee: every window is judged once, in order of event time, when the watermark has passed its end: never by a
 clock, so a replay judges the same windows. A late amendment changes the money of a window, not its judgement. After
@@ -6,7 +6,12 @@ a gap (no input at all) windows are caught up on at most MAX_CATCH_UP deep; what
 
 A finding's contributions add up to its excess to the nano-dollar: for a team by model, for a model by team, each
 part against its own expectation, what is left as "other". An incident is one finding: opened, updated whenever its
-excess per window has doubled, resolved with the total. Called by models.rollup only.
+excess per window has doubled, resolved with the total.
+
+Netting: teams, models and each team's use of each model are all watched, so that one part's rise cannot hide behind
+another's fall. A part is reported only while neither its team nor its model is, since their findings name it.
+
+Called by models.rollup only.
 """
 
 from collections import defaultdict
@@ -17,7 +22,7 @@ import numpy as np
 
 from models.config import HOUR_MS, MINUTE_MS, EngineConfig
 from models.counters import COST
-from models.detectors.spend_rate import Judgement, SpendRate
+from models.detectors.spend_rate import LOW_RUN, RUN_PEAK, RUN_SPENT, RUN_USUAL, Judgement, SpendRate
 from models.findings import finding_id, make_finding
 from models.learners.team_vector import TeamVectors
 from models.money import format_usd
@@ -25,8 +30,8 @@ from models.panes_merge import MergedPanes
 from models.scopes import Scope
 
 NAME = "spend_rate"
+SILENCE = "silence"
 KINDS = ("team", "model", "team_model")
-"""A team_model has a past, for causes, but no incidents of its own."""
 MAX_CATCH_UP = 2_000
 MAX_CAUSES = 5
 HALF_CONFIDENCE_WINDOWS = 30
@@ -44,6 +49,8 @@ class Incident:
     expected: int = 0
     last_hot_ms: int = 0
     parts: dict[str, int] = field(default_factory=dict)
+    muted: bool = False
+    """A part whose team or model had a finding when this opened."""
 
 
 class _Watch:
@@ -58,6 +65,7 @@ class _Watch:
         self.rows: dict[Scope, int] = {}
         self.parts: dict[tuple[str, str], list[int]] = defaultdict(list)
         self.incidents: dict[Scope, Incident] = {}
+        self.silences: dict[Scope, Incident] = {}
         self._row_of = np.empty(0, np.int64)
 
     def add(self, scope: Scope) -> int:
@@ -124,6 +132,7 @@ class _Watch:
             "next_ms": self.next_ms,
             "keys": [list(key) for key in self.keys],
             "incidents": [[list(key), asdict(incident)] for key, incident in self.incidents.items()],
+            "silences": [[list(key), asdict(incident)] for key, incident in self.silences.items()],
             "rates": self.rates.snapshot(),
         }
 
@@ -133,6 +142,7 @@ class _Watch:
         self.next_ms = snapshot["next_ms"]
         self.relabel([Scope(*key) for key in snapshot["keys"]])
         self.incidents = {Scope(*key): Incident(**incident) for key, incident in snapshot["incidents"]}
+        self.silences = {Scope(*key): Incident(**incident) for key, incident in snapshot["silences"]}
         return self
 
 
@@ -188,22 +198,25 @@ class RateWatch:
         judged = watch.rates.judge(observed.astype(np.float64), start_ms, self._eligible(watch))
         expected = np.rint(np.minimum(judged.expected, _MAX_NANO_USD)).astype(np.int64)
         findings = []
-        for row in np.flatnonzero(judged.open | judged.closing).tolist():
+        # Teams and models first: whether a part is reported depends on them.
+        moved = np.flatnonzero(judged.open | judged.closing).tolist()
+        for row in sorted(moved, key=lambda row: watch.keys[row].kind == "team_model"):
             scope = watch.keys[row]
             finding = self._follow(watch, scope, row, judged, observed, expected, start_ms, now_ms)
             if finding is not None:
                 findings.append(finding)
+        if watch is self._minute:
+            findings += self._silences(watch, judged, observed, expected, start_ms, now_ms)
         watch.pass_to(start_ms + watch.size_ms)
         return findings
 
     def _eligible(self, watch: _Watch) -> np.ndarray:
-        """bool[n]: teams and models; minute by minute if they are dense, by hour sums if not."""
-        own = np.array([key.kind != "team_model" for key in watch.keys], np.bool_)
+        """bool[n]: minute by minute if they are dense, by hour sums if not."""
         if watch is not self._hour:
-            return own & ~watch.rates.sparse()[: len(own)]
+            return ~watch.rates.sparse()
         sparse = self._minute.rates.sparse()
         rows = [self._minute.rows.get(key, -1) for key in watch.keys]
-        return own & np.array([row < 0 or bool(sparse[row]) for row in rows], np.bool_)
+        return np.array([row < 0 or bool(sparse[row]) for row in rows], np.bool_)
 
     def _follow(
         self,
@@ -221,12 +234,12 @@ class RateWatch:
         spent, usual = int(observed[row]), int(expected[row])
         incident = watch.incidents.get(scope)
         if incident is None:
-            incident = watch.incidents[scope] = Incident(start_ms)
+            incident = watch.incidents[scope] = Incident(start_ms, muted=_covered(scope, watch.incidents))
         incident.observed += spent
         incident.expected += usual
         for name, excess in parts.items():
             incident.parts[name] = incident.parts.get(name, 0) + excess
-        if judged.z[row] > self.config.spend_rate.z or judged.opening[row]:
+        if judged.strength[row] >= 1.0 or judged.opening[row]:
             incident.last_hot_ms = start_ms
         if judged.closing[row]:
             del watch.incidents[scope]
@@ -237,6 +250,8 @@ class RateWatch:
         elif spent - usual >= 2 * incident.reported_excess:
             status, window_ms, window_start = "updated", watch.size_ms, start_ms
         else:
+            return None
+        if incident.muted:
             return None
         if status != "open":
             incident.revision += 1
@@ -260,7 +275,7 @@ class RateWatch:
             window_ms=window_ms,
             observed_nano_usd=spent,
             expected_nano_usd=usual,
-            score=float(judged.z[row]),
+            score=float(judged.strength[row]),
             learner_score=self.learner.score(scope.team) if scope.kind == "team" else None,
             confidence=windows / (windows + HALF_CONFIDENCE_WINDOWS),
             baseline_size=windows,
@@ -269,6 +284,72 @@ class RateWatch:
             detection_time=now_ms,
             reason=_reason(scope, status, spent, usual, window_start, window_ms, cause),
             cause=cause,
+            details={"opened": str(incident.opened_ms), "judged_window_ms": str(watch.size_ms)},
+        )
+
+    def _silences(
+        self, watch: _Watch, judged: Judgement, observed: np.ndarray, expected: np.ndarray, start_ms: int, now_ms: int
+    ) -> list[dict]:
+        """Findings of teams and models that have stopped, or go on after a stop."""
+        findings = []
+        for row in np.flatnonzero(judged.stopped).tolist():
+            scope = watch.keys[row]
+            if scope.kind == "team_model":
+                continue
+            run = int(watch.rates.counts[row, LOW_RUN])
+            incident = Incident(start_ms - (run - 1) * watch.size_ms)
+            watch.silences[scope] = incident
+            self._measure_silence(watch, row, incident, start_ms)
+            findings.append(self._silence(watch, scope, row, judged, incident, "open", start_ms, now_ms))
+        for scope, incident in list(watch.silences.items()):
+            row = watch.rows[scope]
+            if judged.silent[row]:
+                self._measure_silence(watch, row, incident, start_ms)
+                continue
+            del watch.silences[scope]
+            incident.revision += 1
+            findings.append(self._silence(watch, scope, row, judged, incident, "resolved", start_ms, now_ms))
+        return findings
+
+    def _measure_silence(self, watch: _Watch, row: int, incident: Incident, start_ms: int) -> None:
+        values = watch.rates.values[row]
+        incident.observed, incident.expected = round(values[RUN_SPENT]), round(min(values[RUN_USUAL], _MAX_NANO_USD))
+        incident.last_hot_ms = start_ms
+
+    def _silence(
+        self,
+        watch: _Watch,
+        scope: Scope,
+        row: int,
+        judged: Judgement,
+        incident: Incident,
+        status: str,
+        start_ms: int,
+        now_ms: int,
+    ) -> dict:
+        windows = int(judged.windows[row])
+        window_ms = incident.last_hot_ms + watch.size_ms - incident.opened_ms
+        return make_finding(
+            id=finding_id(SILENCE, scope.key, incident.opened_ms),
+            revision=incident.revision,
+            status=status,
+            detector=SILENCE,
+            severity="warning",
+            scope_kind=scope.kind,
+            scope_name=scope.label,
+            team=scope.team,
+            model=scope.model,
+            window_start=incident.opened_ms,
+            window_ms=window_ms,
+            observed_nano_usd=incident.observed,
+            expected_nano_usd=incident.expected,
+            score=window_ms / watch.size_ms / max(float(watch.rates.values[row, RUN_PEAK]), 1.0),
+            confidence=windows / (windows + HALF_CONFIDENCE_WINDOWS),
+            baseline_size=windows,
+            first_event_time=incident.opened_ms,
+            last_event_time=incident.last_hot_ms + watch.size_ms - 1,
+            detection_time=now_ms,
+            reason=_silence_reason(scope, status, incident, window_ms),
             details={"opened": str(incident.opened_ms), "judged_window_ms": str(watch.size_ms)},
         )
 
@@ -353,6 +434,22 @@ def _reason(scope: Scope, status: str, spent: int, usual: int, start_ms: int, wi
         )
     times = f"{spent / usual:.1f}x the usual {format_usd(usual)}" if usual > 0 else "where nothing is usual"
     return f"{who} spent {format_usd(spent)} in the {_length(window_ms)} from {since}, {times}{blame}."
+
+
+def _covered(scope: Scope, incidents: dict[Scope, Incident]) -> bool:
+    """Whether a part's team or model has a finding that names it."""
+    if scope.kind != "team_model":
+        return False
+    return Scope("team", scope.team) in incidents or Scope("model", model=scope.model) in incidents
+
+
+def _silence_reason(scope: Scope, status: str, incident: Incident, window_ms: int) -> str:
+    who = f"{scope.kind.capitalize()} {scope.label}"
+    since = f"{datetime.fromtimestamp(incident.opened_ms / 1000, UTC):%H:%M} UTC"
+    spent = f"{format_usd(incident.observed)} where {format_usd(incident.expected)} is usual"
+    if status == "resolved":
+        return f"{who} is no longer silent: in the {_length(window_ms)} from {since} it spent {spent}."
+    return f"{who} has stopped: {spent} since {since}; an outage, a finished job or lost events."
 
 
 def _length(ms: int) -> str:

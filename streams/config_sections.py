@@ -261,31 +261,27 @@ class SpendRateSettings(Section):
     """Spend per window of a team or model against its own past."""
 
     window: DurationMs = _duration(_DEFAULT.spend_rate.window_ms, "1m", ge=60_000, le=DAY_MS)
-    z: float = Field(default=_DEFAULT.spend_rate.z, gt=0, le=100, description="a number above 0, such as 4")
+    margin: float = Field(default=_DEFAULT.spend_rate.margin, gt=0, le=100, description="a number above 0, such as 1")
     ratio: float = Field(default=_DEFAULT.spend_rate.ratio, gt=1, le=1e6, description="a number above 1, such as 2")
     min_excess_usd: Usd = _usd(_DEFAULT.spend_rate.min_excess_nano_usd)
     windows: int = Field(default=_DEFAULT.spend_rate.windows, ge=1, le=10_000, description=_WINDOWS)
     warm_up_windows: int = Field(default=_DEFAULT.spend_rate.warm_up_windows, ge=1, le=10_000, description=_WINDOWS)
-    clear_z: float = Field(default=_DEFAULT.spend_rate.clear_z, ge=0, le=100, description="a number from 0 on")
     clear_windows: int = Field(default=_DEFAULT.spend_rate.clear_windows, ge=1, le=10_000, description=_WINDOWS)
 
     @model_validator(mode="after")
     def _consistent(self) -> "SpendRateSettings":
         if self.window % engine.MINUTE_MS or DAY_MS % self.window:
             raise ValueError(f"window {_as_text(self.window)} must be whole minutes that divide a day, such as 5m")
-        if self.clear_z > self.z:
-            raise ValueError(f"clear_z {self.clear_z} must be at most z {self.z}, or findings open and resolve in turn")
         return self
 
     def engine(self) -> engine.SpendRateConfig:
         return engine.SpendRateConfig(
             window_ms=self.window,
-            z=self.z,
+            margin=self.margin,
             ratio=self.ratio,
             min_excess_nano_usd=to_nano_usd(self.min_excess_usd),
             windows=self.windows,
             warm_up_windows=self.warm_up_windows,
-            clear_z=self.clear_z,
             clear_windows=self.clear_windows,
         )
 

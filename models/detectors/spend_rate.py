@@ -1,34 +1,48 @@
-"""Spend per window of a team or model against its own past.
+"""Spend per window of a team or model against its own past: rates that break their pattern, and silence.
 
 For each key and closed window of spend x (zero windows of a silent key included)::
 
-    offset = 0.25 EW mean(x)                  scales with the key: a fixed one inflates the variance of quiet keys
-    y      = ln(x + offset)
-    pred   = level + season[slot]             24 hours of the day; 168 hours of the week after three weeks
-    sd     = max(sqrt(EW variance of y - pred), 0.15)
-    z      = (y - pred) / sd,   expected = exp(pred) - offset
+    offset   = 0.1 EW mean(x)                   scales with the key: a fixed one inflates the variance of quiet keys
+    pred     = level + season(time)             24 hours of the day; 168 of the week after three weeks; interpolated
+    r        = ln(x + offset) - pred            how far above its usual
+    u        = r - peak                         above its own records: peak is the decaying maximum of r
+    j        = (r - fast) - jump                the same for jumps against the last half hour
+    hot      : u > 0.7 + guard, or j > 0.45 + guard and r > 0.4
+    mild     : u > 0.35 + guard
 
-A window is hot if z > 4 and x > 2 expected and x - expected exceeds a dollar floor. Two hot windows in a row open
-an incident, six with z < 2 resolve it, and for six more none opens. Learning is winsorised at 3 sd, and four
-times slower while hot.
+and, of both, x > m + 3 sd in plain dollars, EW over eight hours: where spend comes in bursts sd is wide
 
-A key begins with the median and the median deviation of its first 15 windows, of which the first is never a whole
-one; until then it is not judged and nothing is expected of it. Started from a single window instead, a key needs
-hours to forget it: on an hour of real traffic a lasting fourfold step then stayed below z = 2.3. Later windows weigh
-1/n until n is 50.
+All against what this key does anyway, so that one rule fits steady and bursty keys: a key that often triples has
+a peak of ln 3. ``guard`` grows by 0.6 with every incident that opens and halves in two weeks, so a key that keeps
+alarming raises its own threshold (adaptive conformal inference in its simplest form); a verdict "true" takes that
+back, "false" adds as much again. Keys younger than a day have up to 0.1 more.
 
-A season learns from whole visits of its hour, once per visit and in proportion to the part of the hour seen: inside
-an hour it stands still, so it can hide nothing that happens within it, and with one hour of history it is zero.
+A hot window of five minutes or more, or ``windows`` hot or mild ones in a row, open an incident if x is also above
+``ratio`` times what is expected (for jumps: what the last half hour makes expected) and above it by a dollar floor. It
+is resolved after
+``clear_windows`` below u = 0.25, and after 24 hours anyway: then the new level is what is usual.
 
-Keys active in less than 95 % of their windows are sparse: per-minute judgements of them are noise, so only the hour
-sums of a second instance may alert. Measured limits (14 days, 115 real tenants, 10-minute windows): 0.4 background
-incidents per steady tenant and week; a threefold hour is found in 30 % of the cases, a tenfold one in 75 %; in
-bursty tenants a threefold hour is not detectable by any rule of this kind: that is what budgets are for.
+A level shift too small for that is found by CUSUM over hours of r above 0.35, against the key's own record again.
 
-Scoring never learns: ``score`` leaves the state alone and ``update`` is told what was hot. Cost: 2.8 kB a key, about
-50 ns a key and window for each of the two kernels. Late amendments of a window that was judged do not judge it again.
-Source: the winsorised EWMA and seasonal slots of the detector notes, 5.2; seasonal smoothing after Holt and Winters.
-Called by models.rate_watch only.
+Silence: a dense key below a tenth of what is expected, for a quarter longer than it twice has been in the last weeks
+and 20 minutes at least, with the dollar floor missing in sum.
+
+Learning is winsorised, four times slower while hot and while far below: neither an incident nor an outage becomes
+usual by itself. A key begins with the median and the median deviation of its first 15 windows, of which the first is
+never a whole one; until then it is not judged. A season learns from whole visits of its hour, once per visit and in
+proportion to the part of the hour seen: inside an hour it stands still, so it can hide nothing that happens within
+it, and with one hour of history it is zero.
+
+Keys active in less than 95 % of their windows are sparse: only the hour sums of a second instance may alert, and one
+hour alone only with ten times the dollar floor.
+
+Scoring never learns: ``score`` leaves the state alone and ``update`` is told what was hot. Cost: 2.9 kB a key, about
+0.2 us a key and window. Late amendments of a window that was judged do not judge it again.
+Measured in docs/detectors.md.
+
+Sources: winsorised EWMA with seasonal slots after Holt and Winters; Page, Continuous Inspection Schemes, Biometrika
+1954 (CUSUM); Gibbs and Candes, Adaptive Conformal Inference Under Distribution Shift, NeurIPS 2021. Called by
+models.rate_watch and models.series.
 """
 
 import math
@@ -37,69 +51,176 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from models.config import DAY_MS, HOUR_MS, SpendRateConfig
+from models.config import DAY_MS, HOUR_MS, MINUTE_MS, SpendRateConfig
 
-MEAN, LEVEL, VAR, ACTIVE, VISIT_SUM, VISIT_WEIGHT = range(6)
-WINDOWS, HOUR, LAST_ACTIVE_HOUR = range(3)
-HOT, COOL, OPEN, REFRACTORY = range(4)
+(
+    MEAN,
+    LEVEL,
+    VAR,
+    ACTIVE,
+    VISIT_SUM,
+    VISIT_WEIGHT,
+    FAST,
+    PEAK,
+    JUMP,
+    GUARD,
+    SHIFT,
+    SHIFT_PEAK,
+    RUN_PEAK,
+    RUN_USUAL,
+    RUN_SPENT,
+    USD_MEAN,
+    USD_VAR,
+    RUN_LONGEST,
+    SHIFT_TOP,
+) = range(19)
+WINDOWS, HOUR, LAST_ACTIVE_HOUR, LOW_RUN = range(4)
+MILD, COOL, OPEN, REFRACTORY, SILENT = range(5)
+CALM, RISING, BURSTING = range(3)
+"""What ``score`` says of a window: below the clearing line, between, mild or more."""
 
-GAIN = 0.02
-"""Weight of a new window in level, variance and mean, once there are 50."""
-ACTIVE_GAIN = 0.002
-"""Weight in the share of active windows: some 500 windows decide whether a key is sparse."""
-SEASON_GAIN = 0.3
 BURN_IN = 15
 """Windows that a key begins with."""
 BURN_IN_TRIMMED = 3
 """The largest of them that its first mean leaves out: one spike must not widen the offset for hours."""
 MAD_TO_SD = 1.4826
 SLOW = 0.25
-"""Learning of hot windows, relative to others."""
+"""Learning of hot windows and of outages, relative to others."""
 WINSOR = 3.0
 MIN_SD = 0.15
-OFFSET_SHARE = 0.25
+OFFSET_SHARE = 0.1
 MIN_OFFSET = 1_000.0
 """Nano-USD: keeps ln defined for a key that has never spent anything."""
 MAX_SPEND = 1e18
 MIN_ACTIVE = 0.95
+OUTAGE_RUN = 3
+"""Windows far below what is expected, after which empty ones are an outage and do not make a key sparse."""
+ACTIVE_GAIN = 0.002
+"""Weight in the share of active windows: some 500 windows decide whether a key is sparse."""
+SEASON_GAIN = 0.3
 WEEK_SLOTS_AFTER_MS = 21 * DAY_MS
 SILENT_HOURS = 35 * 24
 """A key that has been silent for this long is forgotten."""
 
+HOT_MARGIN = 0.7
+MILD_MARGIN = 0.35
+JUMP_MARGIN = 0.45
+USD_Z = 3.0
+"""Standard deviations of plain spend."""
+USD_CAP = 12.0
+"""Standard deviations that one window counts for at most: one freak must not hide the next."""
+JUMP_MIN = 0.4
+"""A jump counts only above usual: coming back from a low is none."""
+CLEAR_MARGIN = 0.25
+YOUNG_GUARD = 0.1
+"""For a new key; gone after a day."""
+GUARD_STEP = 0.6
+RECORD_STEP = 0.5
+"""What one window can add to a record: one freak must not hide the next.
+In incidents, and for what is clearly above the record of a new key, a quarter of it per RECORD_MS."""
+RECORD_MS = 10 * MINUTE_MS
+SHIFT_REST = 0.35
+"""ln 1.42: what CUSUM takes for noise of the level."""
+SHIFT_MARGIN = 9.0
+"""Hours times ln: a day at twice the usual, 14 hours at three times and more."""
+LOW_SHARE = 0.1
+RUN_FACTOR = 1.25
+MIN_RUN_MS = 20 * MINUTE_MS
+AT_ONCE_MS = 5 * MINUTE_MS
+"""One window this long is more than one large call; of shorter ones it takes ``windows``."""
+SPARSE_FLOORS = 10
+"""Dollar floors that one window of a sparse key must exceed to open at once: whoever comes rarely is always news."""
+LASTING_MS = DAY_MS
+"""An incident is over after this: what lasts is usual."""
+
+LEVEL_MS = 33 * HOUR_MS
+FAST_MS = 28 * MINUTE_MS
+USD_MS = 8 * HOUR_MS
+PEAK_HALF_MS = 12 * HOUR_MS
+JUMP_HALF_MS = 5 * DAY_MS
+GUARD_HALF_MS = 14 * DAY_MS
+
+
+def pace(window_ms: int) -> np.ndarray:
+    """float64[7]: gain of level and of fast, decay of peak, jump and guard, hours; all per window."""
+    ends = [1 - math.exp(-window_ms / span) for span in (LEVEL_MS, FAST_MS, USD_MS)]
+    halves = [0.5 ** (window_ms / half) for half in (PEAK_HALF_MS, JUMP_HALF_MS, GUARD_HALF_MS)]
+    return np.array([*ends[:2], *halves, window_ms / HOUR_MS, ends[2]])
+
 
 @njit(cache=True, nogil=True)
-def _predict(values, windows, day, week, week_visits, hour, window_ms):
-    """(offset, prediction, sd) of one key's next window in absolute hour ``hour``."""
+def _predict(values, windows, day, week, week_visits, start_ms, window_ms):
+    """(offset, prediction, sd) of one key's window that begins at ``start_ms``."""
     offset = max(OFFSET_SHARE * values[MEAN], MIN_OFFSET)
-    slot = (hour + 72) % 168  # 1970-01-01 was a Thursday: slot 0 is Monday 00 UTC
-    season = day[hour % 24]
-    if windows * window_ms >= WEEK_SLOTS_AFTER_MS and week_visits[slot] > 0:
-        season = week[slot]
+    hour = start_ms // HOUR_MS
+    other, share = hour, 0.0
+    if window_ms < HOUR_MS:
+        # Slots hold the middle of their hour: before it, the hour before is the nearer neighbour.
+        middle = (start_ms % HOUR_MS + window_ms / 2) / HOUR_MS - 0.5
+        other = hour + 1 if middle > 0 else hour - 1
+        share = abs(middle)
+    season = 0.0
+    for at, part in ((hour, 1.0 - share), (other, share)):
+        slot = (at + 72) % 168  # 1970-01-01 was a Thursday: slot 0 is Monday 00 UTC
+        if windows * window_ms >= WEEK_SLOTS_AFTER_MS and week_visits[slot] > 0:
+            season += part * week[slot]
+        else:
+            season += part * day[at % 24]
     return offset, values[LEVEL] + season, max(math.sqrt(values[VAR]), MIN_SD)
 
 
 @njit(cache=True, nogil=True)
-def score(spend, hour, window_ms, values, counts, day, week, week_visits, z, expected):
-    """Fill z float64[n] and expected float64[n] (nano-USD) for one window of all keys; changes no state.
+def _clean(x):
+    return min(x if x > 0.0 else 0.0, MAX_SPEND)
 
-    spend: float64[n] nano-USD; hour: hours since 1970; the rest is the state of SpendRate. A key with less than
-    BURN_IN windows has z = 0 and expects nothing.
+
+@njit(cache=True, nogil=True)
+def _youth(windows, window_ms):
+    return YOUNG_GUARD * max(0.0, 1.0 - windows * window_ms / DAY_MS)
+
+
+@njit(cache=True, nogil=True)
+def score(
+    spend, start_ms, window_ms, pace, margin, ratio, values, counts, day, week, week_visits, strength, state, expected
+):
+    """Fill strength float64[n], state int64[n] and expected float64[n] (nano-USD) for one window of all keys.
+
+    spend: float64[n] nano-USD; margin: multiplies all margins; the rest is the state of SpendRate and is not changed.
+    strength is 1 where a window is just hot. A key with less than BURN_IN windows has 0 and expects nothing.
     """
     for i in range(len(spend)):
-        z[i] = 0.0
-        expected[i] = 0.0
-        if counts[i, WINDOWS] < BURN_IN:
+        strength[i], state[i], expected[i] = 0.0, CALM, 0.0
+        windows = counts[i, WINDOWS]
+        if windows < BURN_IN:
             continue
-        x = spend[i] if spend[i] > 0.0 else 0.0
-        x = min(x, MAX_SPEND)
-        offset, pred, sd = _predict(values[i], counts[i, WINDOWS], day[i], week[i], week_visits[i], hour, window_ms)
-        z[i] = (math.log(x + offset) - pred) / sd
-        expected[i] = max(math.exp(pred) - offset, 0.0)
+        x = _clean(spend[i])
+        offset, pred, _ = _predict(values[i], windows, day[i], week[i], week_visits[i], start_ms, window_ms)
+        usual = max(math.exp(pred) - offset, 0.0)
+        expected[i] = usual
+        r = math.log(x + offset) - pred
+        guard = values[i, GUARD] + _youth(windows, window_ms)
+        above = r - values[i, PEAK]
+        if above > CLEAR_MARGIN * margin:
+            state[i] = RISING
+        wild = x > values[i, USD_MEAN] + USD_Z * margin * math.sqrt(values[i, USD_VAR])
+        if wild and x > ratio * usual:
+            strength[i] = above / (HOT_MARGIN * margin + guard)
+            if above > MILD_MARGIN * margin + guard:
+                state[i] = BURSTING
+        jump = r - values[i, FAST] - values[i, JUMP]
+        if wild and r > JUMP_MIN and x > ratio * (math.exp(pred + values[i, FAST]) - offset):
+            strength[i] = max(strength[i], jump / (JUMP_MARGIN * margin + guard))
+        shift = values[i, SHIFT] + (min(r, 1.0) - SHIFT_REST) * pace[5]
+        if r > SHIFT_REST:
+            strength[i] = max(
+                strength[i], shift / (SHIFT_MARGIN * margin * (1.0 + guard) + RUN_FACTOR * values[i, SHIFT_PEAK])
+            )
+        strength[i] = max(strength[i], 0.0)
 
 
 @njit(cache=True, nogil=True)
 def _begin(young, values):
-    """Mean, level and variance from a key's first windows; ``young`` float64[BURN_IN] is sorted."""
+    """Mean, level, variance and peak from a key's first windows; ``young`` float64[BURN_IN] is sorted."""
     young.sort()
     total = 0.0
     for k in range(BURN_IN - BURN_IN_TRIMMED):
@@ -109,6 +230,8 @@ def _begin(young, values):
     for k in range(BURN_IN):
         young[k] = math.log(young[k] + offset)
     values[LEVEL] = young[BURN_IN // 2]
+    values[USD_MEAN] = values[MEAN]
+    values[PEAK] = min(young[BURN_IN - 1] - values[LEVEL], RECORD_STEP)
     for k in range(BURN_IN):
         young[k] = abs(young[k] - values[LEVEL])
     young.sort()
@@ -116,59 +239,110 @@ def _begin(young, values):
 
 
 @njit(cache=True, nogil=True)
-def update(spend, hour, window_ms, hot, values, counts, young, day, day_visits, week, week_visits):
+def update(spend, start_ms, window_ms, pace, hot, values, counts, young, day, day_visits, week, week_visits):
     """Learn one window of all keys: spend float64[n] nano-USD, hot bool[n]; the rest is the state of SpendRate."""
+    hour = start_ms // HOUR_MS
     for i in range(len(spend)):
-        x = spend[i] if spend[i] > 0.0 else 0.0
-        x = min(x, MAX_SPEND)
+        x = _clean(spend[i])
+        v = values[i]
         windows = counts[i, WINDOWS]
         if x > 0.0 or windows == 0:
             counts[i, LAST_ACTIVE_HOUR] = hour
         counts[i, WINDOWS] = windows + 1
-        activity = max(ACTIVE_GAIN, 1.0 / (windows + 1))
-        values[i, ACTIVE] += activity * ((1.0 if x > 0.0 else 0.0) - values[i, ACTIVE])
+        if x > 0.0 or counts[i, LOW_RUN] < OUTAGE_RUN:
+            activity = max(ACTIVE_GAIN, 1.0 / (windows + 1))
+            v[ACTIVE] += activity * ((1.0 if x > 0.0 else 0.0) - v[ACTIVE])
         if windows < BURN_IN:
             young[i, windows] = x
             counts[i, HOUR] = hour
             if windows == BURN_IN - 1:
-                _begin(young[i], values[i])
+                _begin(young[i], v)
             continue
         if counts[i, HOUR] != hour:
-            weight = values[i, VISIT_WEIGHT]
+            weight = v[VISIT_WEIGHT]
             if weight > 0.0:
                 seen = min(weight * window_ms / HOUR_MS, 1.0)
-                target = values[i, VISIT_SUM] / weight
+                target = v[VISIT_SUM] / weight
                 slot = counts[i, HOUR] % 24
                 day_visits[i, slot] += 1
                 day[i, slot] += max(SEASON_GAIN, 1.0 / day_visits[i, slot]) * seen * (target - day[i, slot])
                 slot = (counts[i, HOUR] + 72) % 168
                 week_visits[i, slot] += 1
                 week[i, slot] += max(SEASON_GAIN, 1.0 / week_visits[i, slot]) * seen * (target - week[i, slot])
-            values[i, VISIT_SUM] = 0.0
-            values[i, VISIT_WEIGHT] = 0.0
+            v[VISIT_SUM] = 0.0
+            v[VISIT_WEIGHT] = 0.0
             counts[i, HOUR] = hour
-        offset, pred, sd = _predict(values[i], windows, day[i], week[i], week_visits[i], hour, window_ms)
-        residual = math.log(x + offset) - pred
-        clipped = min(max(residual, -WINSOR * sd), WINSOR * sd)
-        learn = SLOW if hot[i] else 1.0
-        weight = learn * max(GAIN, 1.0 / (windows + 1))
+        offset, pred, sd = _predict(v, windows, day[i], week[i], week_visits[i], start_ms, window_ms)
+        r = math.log(x + offset) - pred
+        usual = max(math.exp(pred) - offset, 0.0)
+        gain, off = max(pace[6], 1.0 / (windows + 1)), x - v[USD_MEAN]
+        most = USD_CAP * max(math.sqrt(v[USD_VAR]), MIN_SD * max(usual, MIN_OFFSET))
+        if off > most:
+            gain, off = pace[6], most
+        v[USD_MEAN] += gain * off
+        v[USD_VAR] += gain * (off * off - v[USD_VAR])
+        clipped = min(max(r, -WINSOR * sd), WINSOR * sd)
+        learn = SLOW if hot[i] or r < -WINSOR * sd else 1.0
+        weight = learn * max(pace[0], 1.0 / (windows + 1))
         tame = x
-        if residual > clipped:
+        if r > clipped:
             tame = max(math.exp(pred + clipped) - offset, 0.0)
-        values[i, VISIT_SUM] += learn * (pred + clipped - values[i, LEVEL])
-        values[i, VISIT_WEIGHT] += learn
-        values[i, MEAN] += weight * (tame - values[i, MEAN])
-        values[i, LEVEL] += weight * clipped
-        values[i, VAR] += weight * (clipped * clipped - values[i, VAR])
+        # In an incident the season stands still: what lasts is the level's to learn.
+        v[VISIT_SUM] += learn * (pred + (0.0 if hot[i] else clipped) - v[LEVEL])
+        v[VISIT_WEIGHT] += learn
+        v[MEAN] += weight * (tame - v[MEAN])
+        v[LEVEL] += weight * clipped
+        v[VAR] += weight * (clipped * clipped - v[VAR])
+
+        slow = RECORD_STEP * SLOW * min(1.0, window_ms / RECORD_MS)
+        youth = _youth(windows, window_ms)
+        clear = MILD_MARGIN - youth if youth > 0.0 else math.inf
+        above, leap = r - v[PEAK], r - v[FAST]
+        jump = leap - v[JUMP]
+        v[PEAK] *= pace[2]
+        if above > 0.0:
+            v[PEAK] += min(above, slow if hot[i] or above > clear else RECORD_STEP)
+        v[JUMP] *= pace[3]
+        if jump > 0.0:
+            v[JUMP] += min(jump, slow if hot[i] or jump > clear else RECORD_STEP)
+        follow = pace[1]
+        if hot[i]:
+            follow *= SLOW
+        if leap < -max(0.7, WINSOR * sd):
+            follow *= 0.05  # An outage is no new level: what ends it is no jump.
+        v[FAST] += follow * min(max(leap, -1.0), 1.0)
+        v[GUARD] *= pace[4]
+        v[SHIFT_PEAK] *= pace[4]
+        v[SHIFT] = max(0.0, v[SHIFT] + (min(r, 1.0) - SHIFT_REST) * pace[5])
+        v[SHIFT_TOP] = max(v[SHIFT_TOP], v[SHIFT])
+        if v[SHIFT] == 0.0:
+            v[SHIFT_PEAK] = max(v[SHIFT_PEAK], min(v[SHIFT_TOP], SHIFT_MARGIN))
+            v[SHIFT_TOP] = 0.0
+
+        v[RUN_PEAK] *= pace[4]
+        v[RUN_LONGEST] *= pace[4]
+        if usual > 0.0 and x < LOW_SHARE * usual:
+            counts[i, LOW_RUN] += 1
+            v[RUN_USUAL] += usual
+            v[RUN_SPENT] += x
+        else:
+            # One outage must not hide the next: it takes two of a length to make it usual.
+            run = counts[i, LOW_RUN] * 1.0
+            v[RUN_PEAK] = max(v[RUN_PEAK], min(run, v[RUN_LONGEST]))
+            v[RUN_LONGEST] = max(v[RUN_LONGEST], run)
+            counts[i, LOW_RUN] = 0
+            v[RUN_USUAL] = 0.0
+            v[RUN_SPENT] = 0.0
 
 
 @njit(cache=True, nogil=True)
-def update_silent(silent, hour, window_ms, values, counts, young, day, day_visits, week, week_visits):
+def update_silent(silent, start_ms, window_ms, pace, values, counts, young, day, day_visits, week, week_visits):
     """``update`` with no spend in any key, ``silent`` times over, all within one hour."""
     spend = np.zeros(len(values))
     hot = np.zeros(len(values), np.bool_)
-    for _ in range(silent):
-        update(spend, hour, window_ms, hot, values, counts, young, day, day_visits, week, week_visits)
+    for k in range(silent):
+        at_ms = start_ms + k * window_ms
+        update(spend, at_ms, window_ms, pace, hot, values, counts, young, day, day_visits, week, week_visits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +351,8 @@ class Judgement:
 
     spend: np.ndarray
     """float64, nano-USD"""
-    z: np.ndarray
+    strength: np.ndarray
+    """float64: 1 where a window is just hot"""
     expected: np.ndarray
     """float64, nano-USD"""
     windows: np.ndarray
@@ -188,6 +363,10 @@ class Judgement:
     """bool"""
     open: np.ndarray
     """bool: in an incident, those just opening included and those closing not"""
+    silent: np.ndarray
+    """bool: should spend and does not"""
+    stopped: np.ndarray
+    """bool: silent for the first window"""
 
 
 class SpendRate:
@@ -205,15 +384,16 @@ class SpendRate:
     """
 
     _ARRAYS = ("counts", "day", "day_visits", "flags", "values", "week", "week_visits", "young")
-    __slots__ = ("_n", "config", "window_ms", *_ARRAYS)
+    __slots__ = ("_n", "_pace", "config", "window_ms", *_ARRAYS)
 
     def __init__(self, config: SpendRateConfig, window_ms: int):
         self.config = config
         self.window_ms = window_ms
+        self._pace = pace(window_ms)
         self._n = 0
-        self.values = np.zeros((16, 6), np.float64)
-        self.counts = np.zeros((16, 3), np.int64)
-        self.flags = np.zeros((16, 4), np.int64)
+        self.values = np.zeros((16, 19), np.float64)
+        self.counts = np.zeros((16, 4), np.int64)
+        self.flags = np.zeros((16, 5), np.int64)
         self.young = np.zeros((16, BURN_IN), np.float64)
         self.day = np.zeros((16, 24), np.float64)
         self.day_visits = np.zeros((16, 24), np.int32)
@@ -244,66 +424,98 @@ class SpendRate:
         spend: float64[n] nano-USD; eligible: bool[n], keys that may open an incident. Windows come in order.
         """
         n, config = self._n, self.config
-        hour = window_start_ms // HOUR_MS
+        strength, state, expected = self.score(spend, window_start_ms)
         values, counts, flags = self.values[:n], self.counts[:n], self.flags[:n]
-        day, week, week_visits = self.day[:n], self.week[:n], self.week_visits[:n]
-        z, expected = np.empty(n), np.empty(n)
-        score(spend, hour, self.window_ms, values, counts, day, week, week_visits, z, expected)
         windows = counts[:, WINDOWS].copy()
 
         was_open = flags[:, OPEN] > 0
-        over = (spend > config.ratio * expected) & (spend - expected > config.min_excess_nano_usd)
-        hot = (z > config.z) & over & (windows >= config.warm_up_windows)
-        flags[:, HOT] = np.where(hot & eligible, flags[:, HOT] + 1, 0)
-        opening = ~was_open & (flags[:, REFRACTORY] == 0) & (flags[:, HOT] >= config.windows)
-        flags[:, COOL] = np.where(was_open & (z < config.clear_z), flags[:, COOL] + 1, 0)
-        closing = flags[:, COOL] >= config.clear_windows
-        is_open = (was_open | opening) & ~closing
-        flags[:, OPEN] = is_open
+        may = (windows >= config.warm_up_windows) & (spend - expected > config.min_excess_nano_usd)
+        hot = may & (strength >= 1.0)
+        mild = hot | (may & (state == BURSTING))
+        large = spend - expected > SPARSE_FLOORS * config.min_excess_nano_usd
+        at_once = (self.window_ms >= AT_ONCE_MS) & (large | ~self.sparse())
+        flags[:, MILD] = np.where(mild & eligible, flags[:, MILD] + 1, 0)
+        opening = (
+            ~was_open & (flags[:, REFRACTORY] == 0) & eligible & ((hot & at_once) | (flags[:, MILD] >= config.windows))
+        )
+        flags[:, COOL] = np.where(was_open & (state == CALM), flags[:, COOL] + 1, 0)
+        flags[:, OPEN] = np.where(was_open | opening, flags[:, OPEN] + 1, 0)
+        lasting = flags[:, OPEN] * self.window_ms > LASTING_MS
+        closing = was_open & ((flags[:, COOL] >= config.clear_windows) | lasting)
+        flags[closing, OPEN] = 0
         flags[:, REFRACTORY] = np.where(closing, config.clear_windows, np.maximum(flags[:, REFRACTORY] - 1, 0))
         flags[closing, COOL] = 0
 
-        update(
-            spend,
-            hour,
-            self.window_ms,
-            hot | was_open,
-            values,
-            counts,
-            self.young[:n],
-            day,
-            self.day_visits[:n],
-            week,
-            week_visits,
-        )
-        return Judgement(spend, z, expected, windows, opening, closing, is_open)
+        unusual = (strength >= 1.0) | (state == BURSTING)
+        self._update(spend, window_start_ms, unusual | was_open)
+        # The first day's rhythm is news to a new key: that is no reason to trust it less.
+        values[opening, GUARD] += GUARD_STEP * np.minimum(windows[opening] * self.window_ms / DAY_MS, 1.0)
+        values[closing | opening, SHIFT] = 0.0
+        self._settle(np.flatnonzero(closing & lasting))
+        silent, stopped = self._silence()
+        return Judgement(spend, strength, expected, windows, opening, closing, flags[:, OPEN] > 0, silent, stopped)
+
+    def score(self, spend: np.ndarray, window_start_ms: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(strength float64[n], state int64[n], expected float64[n] nano-USD); changes nothing."""
+        n, config = self._n, self.config
+        strength, state, expected = np.empty(n), np.empty(n, np.int64), np.empty(n)
+        past = (self.values[:n], self.counts[:n], self.day[:n], self.week[:n], self.week_visits[:n])
+        knobs = (self.window_ms, self._pace, config.margin, config.ratio)
+        score(spend, window_start_ms, *knobs, *past, strength, state, expected)
+        return strength, state, expected
+
+    def _update(self, spend: np.ndarray, start_ms: int, hot: np.ndarray) -> None:
+        update(spend, start_ms, self.window_ms, self._pace, hot, *self._past())
+
+    def _past(self) -> tuple[np.ndarray, ...]:
+        names = ("values", "counts", "young", "day", "day_visits", "week", "week_visits")
+        return tuple(getattr(self, name)[: self._n] for name in names)
+
+    def _settle(self, rows: np.ndarray) -> None:
+        """What these keys do now is usual from here on."""
+        values = self.values
+        values[rows, LEVEL] += values[rows, FAST]
+        values[rows, MEAN] *= np.exp(np.clip(values[rows, FAST], -5.0, 5.0))
+        values[np.ix_(rows, (FAST, PEAK, SHIFT))] = 0.0
+
+    def _silence(self) -> tuple[np.ndarray, np.ndarray]:
+        n = self._n
+        values, flags = self.values[:n], self.flags[:n]
+        run = self.counts[:n, LOW_RUN]
+        long = (run * self.window_ms >= MIN_RUN_MS) & (run > RUN_FACTOR * values[:, RUN_PEAK])
+        missed = values[:, RUN_USUAL] - values[:, RUN_SPENT] > self.config.min_excess_nano_usd
+        begins = long & missed & ~self.sparse() & (self.counts[:n, WINDOWS] >= self.config.warm_up_windows)
+        was = flags[:, SILENT] > 0
+        lasting = flags[:, SILENT] * self.window_ms > LASTING_MS
+        begins &= flags[:, SILENT] == 0
+        silent = (was | begins) & (run > 0) & ~lasting
+        # -1: what lasts has been told once.
+        told = np.where((run > 0) & (lasting | (flags[:, SILENT] < 0)), -1, 0)
+        flags[:, SILENT] = np.where(silent, flags[:, SILENT] + 1, told)
+        return silent, silent & ~was
+
+    def verdict(self, row: int, true: bool) -> None:
+        """What a person says of an incident of this key: a true one takes back that it raised the guard."""
+        step = -GUARD_STEP if true else GUARD_STEP
+        self.values[row, GUARD] = max(self.values[row, GUARD] + step, 0.0)
 
     def calm(self) -> bool:
         """No key is in an incident."""
-        return not self.flags[: self._n, OPEN].any()
+        flags = self.flags[: self._n]
+        return not (flags[:, OPEN] > 0).any() and not (flags[:, SILENT] > 0).any()
 
     def pass_silence(self, start_ms: int, silent: int) -> None:
         """What ``judge`` does in so many windows without any spend, all within one hour, while ``calm``."""
         n = self._n
-        self.flags[:n, HOT] = 0
+        self.flags[:n, MILD] = 0
         self.flags[:n, REFRACTORY] = np.maximum(self.flags[:n, REFRACTORY] - silent, 0)
-        update_silent(
-            silent,
-            start_ms // HOUR_MS,
-            self.window_ms,
-            self.values[:n],
-            self.counts[:n],
-            self.young[:n],
-            self.day[:n],
-            self.day_visits[:n],
-            self.week[:n],
-            self.week_visits[:n],
-        )
+        update_silent(silent, start_ms, self.window_ms, self._pace, *self._past())
 
     def silent(self, hour: int) -> np.ndarray:
         """bool[n]: keys without an incident that have spent nothing for five weeks."""
-        n = self._n
-        return (self.counts[:n, LAST_ACTIVE_HOUR] < hour - SILENT_HOURS) & (self.flags[:n, OPEN] == 0)
+        flags = self.flags[: self._n]
+        unseen = self.counts[: self._n, LAST_ACTIVE_HOUR] < hour - SILENT_HOURS
+        return unseen & (flags[:, OPEN] == 0) & (flags[:, SILENT] <= 0)
 
     def keep(self, mask: np.ndarray) -> None:
         """Forget the keys outside ``mask`` bool[n]; the others move up, in order."""

@@ -9,9 +9,11 @@ TITLES = {
     "runaway_agent": "Session behaves like a runaway agent",
     "unit_price": "Calls cost far more than their price",
     "spend_rate": "Spending faster than usual",
+    "silence": "Spending has stopped",
     "budget_milestone": "Budget milestone reached",
     "budget_burn": "Budget is burning too fast",
 }
+_UNITS = {"session_outlier": "sessions", "runaway_agent": "sessions", "spend_rate": "windows", "silence": "windows"}
 _NAMES = ("team", "model", "agent", "use_case", "session_id")
 _LABELS = {"use_case": "Use case", "session_id": "Session"}
 
@@ -42,9 +44,7 @@ def facts(finding: dict) -> list[tuple[str, str]]:
 
 
 def baseline_text(finding: dict) -> str:
-    unit = {"session_outlier": "sessions", "runaway_agent": "sessions", "spend_rate": "windows"}.get(
-        finding["detector"], "samples"
-    )
+    unit = _UNITS.get(finding["detector"], "samples")
     return f"{finding['baseline_size']:,} {unit}"
 
 

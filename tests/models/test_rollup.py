@@ -425,6 +425,48 @@ def test_after_a_long_gap_the_engine_catches_up_without_going_through_all_of_it(
     assert engine.rates._minute.rates.counts[0, 0] <= 2_002
 
 
+def test_one_parts_rise_cannot_hide_behind_anothers_fall():
+    """A team moves from one model to a dearer use of another: the sum stays, the part that rose is reported."""
+    engine, source, findings = RollupEngine(EngineConfig()), Source(), []
+    rng = random.Random(4)
+    for minute in range(120):
+        start = T0 + minute * MINUTE_MS
+        a, b = (4, 16) if minute < 100 else (16, 4)
+        for team, models in (("mover", {"up": a, "down": b}), ("other", {"up": 60, "down": 60})):
+            for model, usd in models.items():
+                source.spend(team, model, start, usd * USD + rng.randrange(USD // 10))
+        engine.apply(source.flush(start), start)
+        source.sums.clear()
+        findings += [f for f in engine.advance(start).findings if f["detector"] == "spend_rate"]
+    assert [(f["scope_kind"], f["team"], f["model"], f["status"]) for f in findings] == [
+        ("team_model", "mover", "up", "open")
+    ]
+    assert sum(part["excess_nano_usd"] for part in findings[0]["cause"]) == findings[0]["excess_nano_usd"]
+
+
+def test_a_team_that_stops_is_a_silence_until_it_goes_on():
+    engine, source, findings = RollupEngine(EngineConfig()), Source(), []
+    rng = random.Random(4)
+    for minute in range(160):
+        start = T0 + minute * MINUTE_MS
+        source.spend("beside", "m", start, 10 * USD + rng.randrange(USD))
+        if not 100 <= minute < 140:
+            source.spend("stopper", "n", start, USD + rng.randrange(USD // 5))
+        engine.apply(source.flush(start), start)
+        source.sums.clear()
+        findings += [f for f in engine.advance(start).findings if f["detector"] == "silence"]
+    assert [(f["scope_kind"], f["scope_name"], f["status"]) for f in findings] == [
+        (kind, name, status) for status in ("open", "resolved") for kind, name in (("team", "stopper"), ("model", "n"))
+    ]
+    opened, resolved = findings[0], findings[2]
+    assert opened["window_start"] == resolved["window_start"] == T0 + 100 * MINUTE_MS
+    assert (opened["window_ms"], resolved["window_ms"]) == (20 * MINUTE_MS, 40 * MINUTE_MS)
+    assert opened["observed_nano_usd"] == 0
+    assert opened["expected_nano_usd"] == pytest.approx(22 * USD, rel=0.1)
+    assert opened["id"] == resolved["id"] and resolved["revision"] == 2
+    assert "has stopped" in opened["reason"]
+
+
 def test_learner_scores_reach_findings_and_can_be_asked_for():
     engine = RollupEngine(EngineConfig(budgets=(BudgetConfig("b", Scope("team", "payments"), 100 * USD),)))
     findings = demo(engine, spike_at=80, minutes=95)
