@@ -131,6 +131,19 @@ class Raise:
 
 
 @dataclass(frozen=True, slots=True)
+class Enforcement:
+    """What gateways are told at which percent of a budget used; 0 is never."""
+
+    throttle_percent: int = 0
+    route_percent: int = 0
+    route_to: str = ""
+    """The cheaper model."""
+    block_percent: int = 0
+    fail: str = "open"
+    """``open`` or ``closed``: what a gateway does that cannot learn the decision."""
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetConfig:
     """A limit on what one scope uses in a period."""
 
@@ -154,6 +167,7 @@ class BudgetConfig:
     default: bool = False
     """Not for ``scope`` itself but for each scope of its kind that has no budget of its own."""
     raises: tuple[Raise, ...] = ()
+    enforcement: Enforcement | None = None
 
     def limit_at(self, time_ms: int) -> int:
         """The limit with the raises that hold at this instant: of nothing but these two (maximhq/bifrost PR#5558)."""

@@ -13,13 +13,13 @@ Cost: see models.panes_merge. Called by streams.agents.rollup and streams.replay
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from models.baselines_merge import MergedBaselines
 from models.budgets.monitor import BudgetMonitor
-from models.config import EngineConfig
+from models.config import BudgetConfig, EngineConfig
 from models.panes_merge import MergedPanes
 from models.rate_watch import RateWatch
 from models.rolling import EVERYTHING
@@ -37,6 +37,8 @@ class RollupOutputs:
     """WindowSpend"""
     budgets: list[dict] = field(default_factory=list)
     """BudgetStatus"""
+    decisions: list[dict] = field(default_factory=list)
+    """Decision"""
     baselines: list[dict] = field(default_factory=list)
     """Baseline"""
     findings: list[dict] = field(default_factory=list)
@@ -76,6 +78,11 @@ class RollupEngine:
         """Publish what changed and judge the windows that closed; call after ``apply`` and about once a second."""
         return self._publish(self.sources.advance(), now_ms)
 
+    def set_budgets(self, budgets: tuple[BudgetConfig, ...], now_ms: int) -> None:
+        """Other budgets from now on. New ones are filled from the windows kept; open findings of old ones end."""
+        self.config = replace(self.config, budgets=budgets)
+        self.budgets = self.budgets.changed_to(self.config, self.panes, now_ms)
+
     def finish(self, now_ms: int) -> RollupOutputs:
         """The input is over (replay): close the minute of the newest event too."""
         return self._publish(self.sources.finish(), now_ms)
@@ -92,6 +99,7 @@ class RollupEngine:
             out.findings += self.rates.advance(self.panes, watermark_ms, now_ms)
             out.budgets, findings = self.budgets.advance(watermark_ms, now_ms, self.learner_score)
             out.findings += findings
+            out.decisions = self.budgets.decisions()
             self.panes.expire(watermark_ms)
         return out
 

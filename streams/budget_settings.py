@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from models.config import DAY_MS, HOUR_MS, BudgetConfig, Raise
+from models.config import DAY_MS, HOUR_MS, BudgetConfig, Enforcement, Raise
 from models.money import to_nano_usd
 from models.scopes import Scope
 from streams.config_section import Section, one_of
@@ -21,6 +21,7 @@ _KINDS = ("team", "model", "agent", "use_case")
 _ANY_NAME = "a name as events carry it"
 _DOLLARS = "dollars above 0, such as 25000"
 _TOKENS = "a whole number of tokens above 0"
+_LEVEL = "a percent from 1 to 1000"
 
 
 def _with_zone(time: datetime) -> datetime:
@@ -76,6 +77,11 @@ class BudgetSettings(Section):
         default=(50, 80, 100), max_length=20, description="percents from 1 to 1000, each higher than the one before"
     )
     raises: tuple[RaiseSettings, ...] = Field(default=(), max_length=100, description="a list of raises")
+    throttle_at: Percent | None = Field(default=None, description=_LEVEL)
+    route_at: Percent | None = Field(default=None, description=_LEVEL)
+    route_to: str = Field(default="", max_length=200, description="the cheaper model to route to")
+    block_at: Percent | None = Field(default=None, description=_LEVEL)
+    fail: Literal["open", "closed"] = Field(default="open", description=one_of("open", "closed"))
 
     @model_validator(mode="after")
     def _checked(self) -> "BudgetSettings":
@@ -106,6 +112,8 @@ class BudgetSettings(Section):
         for one in self.raises:
             if (one.tokens is None, one.usd is None) != (self.tokens is None, self.tokens is not None):
                 raise ValueError("a raise must be in the budget's unit; give each either usd or tokens")
+        if (self.route_at is None) != (not self.route_to):
+            raise ValueError("route_at and route_to belong together; give both")
         return self
 
     @property
@@ -146,4 +154,16 @@ class BudgetSettings(Section):
                 )
                 for one in self.raises
             ),
+            enforcement=self._enforcement(),
+        )
+
+    def _enforcement(self) -> Enforcement | None:
+        if self.throttle_at is self.route_at is self.block_at is None:
+            return None
+        return Enforcement(
+            throttle_percent=self.throttle_at or 0,
+            route_percent=self.route_at or 0,
+            route_to=self.route_to,
+            block_percent=self.block_at or 0,
+            fail=self.fail,
         )

@@ -100,7 +100,8 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None)
     input. It holds usage events (docs/events.md); JSONL may hold the other formats named there, too. Several files
     are merged by event time.
 
-    Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, rejected.jsonl and summary.json to --out.
+    Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, decisions.jsonl, rejected.jsonl and
+    summary.json to --out.
     """
     from streams.files import merge_files
     from streams.replay import replay_to
@@ -151,7 +152,13 @@ def topics(create: bool, config: Path | None, servers: str | None) -> None:
     for column in table.columns:
         column.overflow = "fold"
     for topic in wanted:
-        value = f"{topic.schema}.avsc" if topic.schema else "JSON" if topic is wanted.foreign else "internal"
+        value = (
+            f"{topic.schema}.avsc"
+            if topic.schema
+            else "JSON"
+            if topic in (wanted.foreign, wanted.budget_definitions)
+            else "internal"
+        )
         table.add_row(topic.name, topic.key, value, str(topic.partitions), topic.cleanup, states[topic.name])
     _stdout().print(table)
     for warning in report.warnings:

@@ -2,10 +2,10 @@
 
 Runs the code of the worker (decoder, UsageEngine, RollupEngine) on one partition, in event-time order over all
 files, and writes what the topics would have got: ``findings.jsonl``, ``sessions.jsonl``, ``spend.jsonl``,
-``budgets.jsonl``, ``rejected.jsonl`` and ``summary.json``. The clock is the newest event time read so far, so the
-same files always give the same output.
+``budgets.jsonl``, ``decisions.jsonl``, ``rejected.jsonl`` and ``summary.json``. The clock is the newest event time
+read so far, so the same files always give the same output.
 
-Spend and budgets are written once, as they stand at the end; findings with every revision, in order.
+Spend, budgets and decisions are written once, as they stand at the end; findings with every revision, in order.
 """
 
 import json
@@ -44,6 +44,7 @@ class Replay:
     on_rejected: Callable[[dict], None] = lambda rejected: None
     spend: dict[tuple, dict] = field(default_factory=dict)
     budgets: dict[tuple, dict] = field(default_factory=dict)
+    decisions: dict[str, dict] = field(default_factory=dict)
     counts: Counter = field(default_factory=Counter)
 
     _usage: UsageEngine = field(init=False)
@@ -128,6 +129,8 @@ class Replay:
             self.spend[(scope, row["window_start"], row["window_ms"])] = row
         for row in out.budgets:
             self.budgets[(row["budget"], row["period"])] = row
+        for row in out.decisions:
+            self.decisions[row["scope"]] = row
         self._take_findings(out.findings)
         self._usage.update_baselines(out.baselines)
 
@@ -177,7 +180,11 @@ def replay_to(
         for record in rejected_lines:
             summary["rejected"] += 1
             write_rejected(record)
-        for name, rows in (("spend.jsonl", replay.spend), ("budgets.jsonl", replay.budgets)):
+        for name, rows in (
+            ("spend.jsonl", replay.spend),
+            ("budgets.jsonl", replay.budgets),
+            ("decisions.jsonl", replay.decisions),
+        ):
             write = writer(name)
             for key in sorted(rows):
                 write(rows[key])

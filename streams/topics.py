@@ -60,6 +60,8 @@ class Topics:
     baselines: Topic
     spend: Topic
     budgets: Topic
+    budget_definitions: Topic
+    decisions: Topic
     sessions: Topic
     anomalies: Topic
     rejected: Topic
@@ -94,6 +96,8 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 8) -> Topics:
         baselines=compacted("baselines", "peer group", "baseline"),
         spend=compacted("spend", "scope and window", "window_spend"),
         budgets=compacted("budgets", "budget and period", "budget_status"),
+        budget_definitions=compacted("budget-definitions", "budget", ""),
+        decisions=compacted("decisions", "scope", "decision"),
         sessions=deleted("sessions", "root session id", "session_summary", 30),
         anomalies=deleted("anomalies", "finding id", "finding", 90),
         rejected=deleted("rejected", "topic, partition and offset", "rejected", 30),

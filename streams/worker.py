@@ -37,6 +37,7 @@ from streams.topics import ensure_topics
 from streams.transport import TP, Lease, run_app
 from streams.warm import warm
 from streams.web.chart import chart_route
+from streams.web.decisions import Decisions, decision_routes
 from streams.web.interactions import interaction_routes
 from streams.web.metrics import Metrics
 from streams.web.server import WebServer
@@ -119,11 +120,19 @@ async def run_worker(settings: Settings) -> None:
         def take_baselines(records) -> None:
             usage.take_baselines(readable_baselines(records))
 
+        decisions, decisions_read = Decisions(clock_ms), asyncio.Event()
         flush = settings.flush
         stop = asyncio.Event()
         timers = [
             follow(client_settings, topics.baselines.name, take_baselines, caught_up=caught_up),
             follow(client_settings, topics.feedback.name, alert.take_feedback, caught_up=alert.feedback_read),
+            follow(
+                client_settings,
+                topics.budget_definitions.name,
+                rollup.take_definitions,
+                caught_up=rollup.definitions_read,
+            ),
+            follow(client_settings, topics.decisions.name, decisions.take, caught_up=decisions_read),
             every(ALERT_TICK_SECONDS, alert.tick),
             every(flush.usage_interval / 1000, usage.flush),
             every(flush.rollup_interval / 1000, rollup.publish),
@@ -136,6 +145,7 @@ async def run_worker(settings: Settings) -> None:
         await stack.enter_async_context(background)
         if settings.web.enabled:
             routes = alert_routes(settings.web, producer, topics.feedback.name)
+            routes = [*routes, *decision_routes(decisions, decisions_read.is_set)]
             web = WebServer(settings.web, metrics, ready=lambda: readiness(app, caught_up), routes=routes)
             await stack.enter_async_context(web)
             log.info("web_started", url=web.url)

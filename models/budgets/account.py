@@ -6,9 +6,12 @@ UTC, the one hour that two periods share is divided by its minute windows; use l
 counts in the period that hour began in. Called by models.budgets.monitor only.
 """
 
+from dataclasses import asdict
+
 from models.budgets.burn_watch import BurnWatch, Minutes, exhaustion, remaining_burn
 from models.budgets.calendar import Period, period_of
 from models.budgets.findings import milestone_finding
+from models.budgets.forecast import forecast
 from models.budgets.period import PeriodState
 from models.budgets.season import Season, Usage
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig
@@ -26,6 +29,9 @@ class Account:
         self.usage = usage
         self.periods: dict[str, PeriodState] = {}
         self.burn = BurnWatch()
+        self.projection: dict | None = None
+        """Of the present period's total, made at the last whole hour; amounts in the budget's unit."""
+        self._projected_hour: int | None = None
 
     @property
     def season(self) -> Season:
@@ -63,7 +69,7 @@ class Account:
         """Burn at the minutes ``ends`` int64[k] of one period."""
         state = self.periods.get(period.id) or PeriodState(period, self.budget.limit)
         minutes = Minutes.of(self.budget, period, state, ends, trailing, self.season)
-        return self.burn.evaluate(self.budget, minutes, now_ms)
+        return self.burn.evaluate(self.budget, minutes, self.projection, now_ms)
 
     def advance(
         self, watermark_ms: int, before_ms: int, retention_ms: int, now_ms: int
@@ -74,6 +80,8 @@ class Account:
             current.period = self.period(watermark_ms)
             current.spent = self.usage.series.rolling(watermark_ms, self.budget.rolling_ms)
             current.cost = current.spent if self.budget.unit == "nano_usd" else 0
+        else:
+            self._project(current, watermark_ms)
         statuses, findings = [], []
         for period_id in sorted(self.periods):
             state = self.periods[period_id]
@@ -84,27 +92,47 @@ class Account:
             statuses += self._status(state, watermark_ms)
         return statuses, findings
 
+    def close(self, watermark_ms: int, now_ms: int) -> list[dict]:
+        """The budget is no more: what was open is resolved."""
+        findings = self.burn.close(now_ms)
+        for state in self.periods.values():
+            for level, milestone in sorted(state.levels.items()):
+                if milestone.passed and milestone.revision and not state.ended:
+                    findings.append(self._report(state, level, "resolved", "removed", [], watermark_ms, now_ms))
+        return findings
+
+    def _report(
+        self,
+        state: PeriodState,
+        level: int,
+        status: str,
+        why: str,
+        skipped: list[int],
+        watermark_ms: int,
+        now_ms: int,
+    ) -> dict:
+        state.levels[level].revision += 1
+        return milestone_finding(
+            budget=self.budget,
+            state=state,
+            level=level,
+            status=status,
+            why=why,
+            skipped=skipped,
+            exhaustion_ms=self.exhaustion(state, watermark_ms),
+            projection=self._projection(state, watermark_ms),
+            expected_share=self._share_gone(state.period, watermark_ms),
+            watermark_ms=watermark_ms,
+            now_ms=now_ms,
+        )
+
     def _milestones(self, state: PeriodState, watermark_ms: int, before_ms: int, now_ms: int) -> list[dict]:
         if state.period.start_ms > watermark_ms + DAY_MS:
             return []  # a producer whose clock is ahead: the period is not yet anybody's concern
         findings = []
 
         def report(level: int, status: str, why: str, skipped: list[int]) -> None:
-            state.levels[level].revision += 1
-            findings.append(
-                milestone_finding(
-                    budget=self.budget,
-                    state=state,
-                    level=level,
-                    status=status,
-                    why=why,
-                    skipped=skipped,
-                    exhaustion_ms=self.exhaustion(state, watermark_ms),
-                    expected_share=self._share_gone(state.period, watermark_ms),
-                    watermark_ms=watermark_ms,
-                    now_ms=now_ms,
-                )
-            )
+            findings.append(self._report(state, level, status, why, skipped, watermark_ms, now_ms))
 
         # A period that is over keeps the limit of its last instant.
         limit = self.budget.limit_at(min(max(watermark_ms, state.period.start_ms), state.period.end_ms - 1))
@@ -128,6 +156,19 @@ class Account:
                     report(level, "resolved", "period_over", [])
         return findings
 
+    def _project(self, state: PeriodState, watermark_ms: int) -> None:
+        """Forecast the period's total, once for each hour of event time."""
+        hour = watermark_ms // HOUR_MS
+        if hour == self._projected_hour:
+            return
+        self._projected_hour = hour
+        hours, first = self.usage.series.history(hour)
+        ahead = sum(
+            amount for start, amount in self.usage.series.hours.items() if hour * HOUR_MS <= start < state.period.end_ms
+        )
+        made = forecast(hours, first, -(-state.period.end_ms // HOUR_MS), state.spent - ahead)
+        self.projection = made and {"made_at": hour * HOUR_MS, **asdict(made)}
+
     def _share_gone(self, period: Period, time_ms: int) -> float:
         """Share of the period's usual use that falls before an instant."""
         start, at, end = (
@@ -144,6 +185,10 @@ class Account:
             return None
         return exhaustion(self.season, state.period, state.limit, state.spent, self.burn.pace)
 
+    def _projection(self, state: PeriodState, watermark_ms: int) -> dict | None:
+        """If this is the present period: others have none."""
+        return self.projection if state.period.start_ms <= watermark_ms < state.period.end_ms else None
+
     def _status(self, state: PeriodState, watermark_ms: int) -> list[dict]:
         """The BudgetStatus of a period, if it says anything new."""
         budget, period = self.budget, state.period
@@ -153,7 +198,9 @@ class Account:
         remaining = None
         if current and not budget.rolling_ms and self.burn.pace.at_ms:
             remaining = remaining_burn(self.season, period, state.limit, state.spent, self.burn.pace)
-        news = [state.spent, state.limit, state.level(), exhausted_ms, [list(rate.values()) for rate in rates]]
+        projection = self._projection(state, watermark_ms)
+        news = [state.spent, state.limit, state.level(), exhausted_ms, projection]
+        news.append([list(rate.values()) for rate in rates])
         if news == state.reported:
             return []
         state.reported = news
@@ -178,6 +225,7 @@ class Account:
                 "burn": [dict(rate) for rate in rates],
                 "remaining_burn": remaining,
                 "projected_exhaustion": exhausted_ms,
+                "projection": projection,
                 "revision": state.revision,
                 "watermark": watermark_ms,
             }
@@ -189,6 +237,8 @@ class Account:
             "key": self.key,
             "periods": [state.snapshot() for state in self.periods.values()],
             "burn": self.burn.snapshot(),
+            "projection": self.projection,
+            "projected_hour": self._projected_hour,
         }
 
     @property
@@ -202,6 +252,7 @@ class Account:
         states = [PeriodState.restore(state) for state in snapshot["periods"]]
         self.periods = {state.period.id: state for state in states}
         self.burn = BurnWatch.restore(snapshot["burn"])
+        self.projection, self._projected_hour = snapshot["projection"], snapshot["projected_hour"]
 
     def settle_history(self, watermark_ms: int) -> None:
         """Of a budget that is new, filled from windows that were kept: what is over is recorded, not announced."""

@@ -29,6 +29,8 @@ class Incident:
     opened_ms: int
     period_id: str
     revision: int = 1
+    opening: dict = field(default_factory=dict)
+    """The finding as it was opened."""
 
 
 @dataclass(slots=True)
@@ -131,15 +133,15 @@ class BurnWatch:
     """BurnRate dicts, fast to slow."""
     pace: Pace = field(default_factory=Pace)
 
-    def evaluate(self, budget: BudgetConfig, minutes: Minutes, now_ms: int) -> list[dict]:
-        """Move on by these minutes; findings that opened or were resolved."""
+    def evaluate(self, budget: BudgetConfig, minutes: Minutes, projection: dict | None, now_ms: int) -> list[dict]:
+        """Move on by these minutes; findings that opened or were resolved. ``projection``: the last one made."""
         windows = [_Window.of(pair, budget.unit, minutes) for pair in pairs(minutes.period.length_ms)]
         states = [self.states.setdefault(window.pair.name, PairState()) for window in windows]
         quiet = not any(state.firing for state in states) and not any(window.exceeds.any() for window in windows)
         findings = []
         # A month of replay has 43,200 minutes, of which most cannot change anything.
         for i in [len(minutes.ends) - 1] if quiet else range(len(minutes.ends)):
-            findings += self._evaluate_minute(budget, minutes, windows, states, i, now_ms)
+            findings += self._evaluate_minute(budget, minutes, windows, states, i, projection, now_ms)
         self.rates = [window.report(-1, state.firing) for window, state in zip(windows, states, strict=True)]
         self.pace = Pace(int(minutes.ends[-1]), float(windows[0].rate[-1]), float(windows[2].rate[-1]))
         return findings
@@ -151,6 +153,7 @@ class BurnWatch:
         windows: list[_Window],
         states: list[PairState],
         i: int,
+        projection: dict | None,
         now_ms: int,
     ) -> list[dict]:
         period, end_ms, limit, spent = (
@@ -204,10 +207,27 @@ class BurnWatch:
                     ),
                     end_ms=end_ms,
                     exhaustion_ms=exhaustion(minutes.season, period, limit, spent, pace),
+                    # It is of another period in a new one's first hour.
+                    projection=projection if projection and projection["made_at"] >= period.start_ms else None,
                     now_ms=now_ms,
                 )
             )
+            if firing:
+                incident.opening = findings[-1]
         return findings
+
+    def close(self, now_ms: int) -> list[dict]:
+        """The budget is no more: its open findings, resolved."""
+        changes = {"status": "resolved", "detection_time": now_ms}
+        return [
+            {
+                **incident.opening,
+                **changes,
+                "revision": incident.revision + 1,
+                "reason": f"Budget {incident.opening['scope_name']} was removed.",
+            }
+            for incident in self.incidents.values()
+        ]
 
     def snapshot(self) -> dict:
         """Plain values; ``rates`` is the list itself, which is replaced and never changed."""

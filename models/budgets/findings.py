@@ -24,14 +24,15 @@ def milestone_finding(
     why: str,
     skipped: list[int],
     exhaustion_ms: int | None,
+    projection: dict | None,
     expected_share: float,
     watermark_ms: int,
     now_ms: int,
 ) -> dict:
-    """A level of a period was passed or is settled; why: reached, late_usage, limit_changed, fell_back, period_over.
+    """A level of a period was passed or is settled.
 
-    ``expected_share`` of the limit is what would have been used by the watermark at an even pace. ``skipped`` are lower
-    levels passed in the same step.
+    ``why`` is reached, late_usage, limit_changed, fell_back, period_over or removed. ``expected_share`` of the limit is
+    what would have been used by the watermark at an even pace. ``skipped`` are lower levels passed in the same step.
     """
     period = state.period
     severity = "critical" if level >= CRITICAL_PERCENT else "warning" if level >= WARNING_PERCENT else "info"
@@ -41,6 +42,8 @@ def milestone_finding(
     used = f"{state.percent} % of {limit} for {period.id}"
     if why == "limit_changed":
         reason = f"Budget {budget.name} was changed to {limit}: it has used {state.percent} % of it"
+    elif why == "removed":
+        reason = f"Budget {budget.name} was removed; it had used {used}"
     elif why == "fell_back":
         reason = f"Budget {budget.name} has used {used}, well below {level} % again"
     elif why == "period_over":
@@ -49,7 +52,7 @@ def milestone_finding(
         reason = f"Adjustment: late usage brought budget {budget.name} to {used}, a {budget.period} that is over"
     else:
         reason = f"Budget {budget.name} has used {used}{_gone(budget, period, watermark_ms)}"
-        reason += _outlook(budget, state.spent >= state.limit, exhaustion_ms)
+        reason += _outlook(budget, state.spent >= state.limit, exhaustion_ms) + _expected(budget, projection)
     if skipped:
         reason += f"; {' and '.join(f'{other} %' for other in skipped)} passed in the same step"
     if state.estimated > 0:
@@ -77,6 +80,7 @@ def milestone_finding(
             **_details(budget, period, state.limit),
             "level_percent": str(level),
             "why": why,
+            **(_bands(projection) if why in ("reached", "limit_changed") else {}),
             **({"also_passed_percent": ",".join(map(str, skipped))} if skipped else {}),
         },
     )
@@ -101,6 +105,7 @@ def burn_finding(
     expected_share: float,
     end_ms: int,
     exhaustion_ms: int | None,
+    projection: dict | None,
     now_ms: int,
 ) -> dict:
     """A budget burns too fast, or no longer does; rate: the pair's BurnRate dict.
@@ -119,7 +124,8 @@ def burn_finding(
         reason = (
             f"Budget {budget.name} spent {amount_text(budget, amount)} in {length}, {rate['long_burn']:.1f}x an even "
             f"pace; it has used {used}{_gone(budget, period, end_ms)}"
-        ) + _outlook(budget, spent >= limit, exhaustion_ms)
+        )
+        reason += _outlook(budget, spent >= limit, exhaustion_ms) + _expected(budget, projection)
     return make_finding(
         id=finding_id(BURN, budget.name, opened_period, kind, opened_ms),
         revision=revision,
@@ -148,6 +154,7 @@ def burn_finding(
             "long_burn": f"{rate['long_burn']:.3f}",
             "short_burn": f"{rate['short_burn']:.3f}",
             **({"projected_exhaustion_ms": str(exhaustion_ms)} if exhaustion_ms is not None else {}),
+            **_bands(projection),
         },
     )
 
@@ -194,6 +201,17 @@ def _outlook(budget: BudgetConfig, exhausted: bool, exhaustion_ms: int | None) -
         return f"; at the rate of the last hour it lasts to the end of the {budget.period}"
     at = datetime.fromtimestamp(exhaustion_ms / 1000, UTC)
     return f"; at the rate of the last hour it is exhausted on {at:%Y-%m-%d %H:%M} UTC"
+
+
+def _expected(budget: BudgetConfig, projection: dict | None) -> str:
+    if projection is None:
+        return ""
+    total, low, high = (amount_text(budget, projection[name]) for name in ("total", "low80", "high80"))
+    return f"; it is expected to end at {total}, in 4 of 5 cases between {low} and {high}"
+
+
+def _bands(projection: dict | None) -> dict[str, str]:
+    return {f"projected_{name}": str(amount) for name, amount in (projection or {}).items() if name != "made_at"}
 
 
 def _length(ms: int) -> str:

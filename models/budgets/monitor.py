@@ -8,7 +8,7 @@ of a business unit those of its teams.
 Milestones are looked at with every ``advance``, burn rates once for every minute of event time. Each finding names its
 budget and period.
 
-Cost: some 0.2 ms a budget and minute; 8 hours of minutes and at least 8 days of hours per scope, as many as its
+Cost: some 0.2 ms a budget and minute; 8 hours of minutes and at least 22 days of hours per scope, as many as the
 longest window needs. Called by models.rollup only.
 """
 
@@ -19,8 +19,9 @@ import numpy as np
 
 from models.budgets.account import Account
 from models.budgets.burn import pairs
+from models.budgets.decisions import decide
 from models.budgets.season import WEEK_MS, Usage
-from models.budgets.series import HOURS_KEPT_MS, Trailing
+from models.budgets.series import Trailing
 from models.config import DAY_MS, MINUTE_MS, BudgetConfig, EngineConfig
 from models.counters import CACHE_READ, CACHE_WRITE, COST, ESTIMATED, EVENTS, INPUT, OUTPUT
 from models.panes_merge import MergedPanes
@@ -42,15 +43,26 @@ class BudgetMonitor:
         self._retention_ms = config.windows.hour_retention_ms
         self._accounts: dict[str, Account] = {}
         self._usages: dict[tuple[Scope, tuple[str, ...], str], Usage] = {}
-        self._kept_ms = max([HOURS_KEPT_MS, *map(_window_ms, config.budgets)])
+        self._longest_ms = max(map(_window_ms, config.budgets), default=DAY_MS)
         self._explicit = [budget for budget in config.budgets if not budget.default]
         self._defaults = [budget for budget in config.budgets if budget.default]
         self._given = dict.fromkeys((budget.name for budget in self._defaults), 0)
         self._routes: dict[Scope, list[tuple[Usage, list[Account]]]] = {}
+        self._judged: dict[str, list[Account]] = {}
+        """The budgets that count the use of a scope, by its key: those that a decision about it goes by."""
+        self._decided: dict[str, dict] = {}
+        """The last decision about each."""
+        self._parting: list[dict] = []
         self.kinds = {_window_kind(budget.scope.kind) for budget in config.budgets}
         """Kinds of scopes whose windows some budget adds up."""
         for budget in self._explicit:
-            self._open(budget)
+            account = self._open(budget)
+            if budget.scope.kind not in SCOPE_KINDS:
+                self._judged.setdefault(budget.scope.key, []).append(account)
+        for budget in self._explicit:
+            for scope in (budget.scope, *(Scope("team", team) for team in budget.teams)):
+                if scope.kind in SCOPE_KINDS:
+                    self._route(scope)
         self._evaluated_ms: int | None = None
         self._watermark_ms = NO_WATERMARK
         """Of the last ``advance``: use that comes for a period which was over then is late."""
@@ -70,7 +82,7 @@ class BudgetMonitor:
         self, watermark_ms: int, now_ms: int, learner_score: LearnerScore = lambda team: None
     ) -> tuple[list[dict], list[dict]]:
         """(BudgetStatus dicts that changed, Finding dicts) at this watermark."""
-        findings = self._evaluate(watermark_ms, now_ms)
+        findings, self._parting = self._parting + self._evaluate(watermark_ms, now_ms), []
         statuses = []
         for account in self._accounts.values():
             said, found = account.advance(watermark_ms, self._watermark_ms, self._retention_ms, now_ms)
@@ -83,8 +95,28 @@ class BudgetMonitor:
         self._watermark_ms = watermark_ms
         return statuses, findings
 
+    def decisions(self) -> list[dict]:
+        """Decision dicts that changed, at the watermark of the last ``advance``."""
+        changed = []
+        for key, accounts in self._judged.items():
+            decision = decide(key, accounts, self._watermark_ms)
+            last = self._decided.get(key)
+            version = last["version"] if last else 0
+            if decision is not None and {**decision, "version": version} != last:
+                self._decided[key] = {**decision, "version": version + 1}
+                changed.append(dict(self._decided[key]))
+        return changed
+
+    def changed_to(self, config: EngineConfig, panes: MergedPanes, now_ms: int) -> "BudgetMonitor":
+        """This monitor with other budgets; what is open of those that are gone is resolved at the next ``advance``."""
+        after = self.restore(config, self.snapshot(), panes)
+        for name, account in self._accounts.items():
+            if name not in after._accounts:
+                after._parting += account.close(self._watermark_ms, now_ms)
+        return after
+
     def _open(self, budget: BudgetConfig) -> Account:
-        usage = self._usages.setdefault((budget.scope, budget.teams, budget.unit), Usage(self._kept_ms))
+        usage = self._usages.setdefault((budget.scope, budget.teams, budget.unit), Usage(self._longest_ms))
         account = self._accounts[budget.name] = Account(budget, usage)
         return account
 
@@ -99,6 +131,7 @@ class BudgetMonitor:
                 if _counts(account.budget, scope):
                     by_usage.setdefault(id(account.usage), (account.usage, []))[1].append(account)
             route = self._routes[scope] = list(by_usage.values())
+            self._judged[scope.key] = [account for _, accounts in route for account in accounts]
         return route
 
     def _give_defaults(self, scope: Scope) -> None:
@@ -137,6 +170,8 @@ class BudgetMonitor:
             "accounts": [account.snapshot() for account in self._accounts.values()],
             "usages": [[list(scope), list(teams), unit, usage.snapshot()]
                        for (scope, teams, unit), usage in self._usages.items()],
+            "decided": list(self._decided.values()),
+            "parting": self._parting,
             "evaluated_ms": self._evaluated_ms,
             "watermark": self._watermark_ms,
         }  # fmt: skip
@@ -146,6 +181,8 @@ class BudgetMonitor:
         """As it was; budgets that are new, or count something else than before, are filled from ``panes``."""
         self = cls(config)
         self._evaluated_ms, self._watermark_ms = snapshot["evaluated_ms"], snapshot["watermark"]
+        self._decided = {decision["scope"]: decision for decision in snapshot["decided"]}
+        self._parting = snapshot["parting"]
         scopes = [scope for scope in panes.scopes if scope.kind in self.kinds]
         # Defaults are given in the order they were, and so to the same scopes if there are too many.
         seen = [Scope(*scope) for scope, *_ in snapshot["usages"]]

@@ -89,8 +89,8 @@ class Usage:
 
     __slots__ = ("season", "series")
 
-    def __init__(self, hours_kept_ms: int):
-        self.series = SpendSeries(hours_kept_ms)
+    def __init__(self, longest_ms: int):
+        self.series = SpendSeries(longest_ms)
         self.season = Season()
 
     def snapshot(self) -> dict:

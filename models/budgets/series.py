@@ -11,17 +11,18 @@ from models.config import DAY_MS, HOUR_MS, MINUTE_MS
 MINUTES_EXACT_MS = 7 * HOUR_MS
 """Windows up to this are summed from minutes: the 120th part of a month is at most 6.2 hours."""
 MINUTES_KEPT_MS = MINUTES_EXACT_MS + HOUR_MS
-HOURS_KEPT_MS = 8 * DAY_MS
-"""At least: the week that models.budgets.season learns from, and longer windows than the 10th part of a month."""
+HOURS_KEPT_MS = 22 * DAY_MS
+"""At least: three weeks, what models.budgets.forecast goes by; models.budgets.season learns from the last of them."""
 
 
 class SpendSeries:
     """Amount and events of each minute and hour; memory is bounded by ``expire``."""
 
-    __slots__ = ("hour_events", "hours", "hours_kept_ms", "minute_events", "minutes")
+    __slots__ = ("hour_events", "hours", "longest_ms", "minute_events", "minutes")
 
-    def __init__(self, hours_kept_ms: int = HOURS_KEPT_MS):
-        self.hours_kept_ms = hours_kept_ms
+    def __init__(self, longest_ms: int = 5 * DAY_MS):
+        """``longest_ms``: of the windows that are asked for."""
+        self.longest_ms = longest_ms
         self.minutes: dict[int, int] = {}
         self.hours: dict[int, int] = {}
         self.minute_events: dict[int, int] = {}
@@ -35,7 +36,7 @@ class SpendSeries:
     def expire(self, watermark_ms: int) -> None:
         for sums, counts, kept_ms in (
             (self.minutes, self.minute_events, MINUTES_KEPT_MS),
-            (self.hours, self.hour_events, self.hours_kept_ms),
+            (self.hours, self.hour_events, max(self.longest_ms, HOURS_KEPT_MS)),
         ):
             for start in [start for start in sums if start < watermark_ms - kept_ms]:
                 del sums[start], counts[start]
@@ -46,6 +47,13 @@ class SpendSeries:
         return sum(
             self.hours.get(start, 0) for start in range(last - rolling_ms + HOUR_MS, last + 2 * HOUR_MS, HOUR_MS)
         )
+
+    def history(self, end_hour: int) -> tuple[np.ndarray, int]:
+        """(amount int64[n] of the consecutive hours kept up to ``end_hour``, first of them), in hours since 1970."""
+        last = end_hour * HOUR_MS
+        first = max(min(self.hours, default=last), last - HOURS_KEPT_MS) // HOUR_MS
+        starts = range(first * HOUR_MS, last, HOUR_MS)
+        return np.fromiter((self.hours.get(start, 0) for start in starts), np.int64, len(starts)), first
 
     def snapshot(self) -> dict:
         """int64[3, n] of starts, sums and events for each."""
@@ -73,7 +81,7 @@ class Trailing:
 
     def __init__(self, series: SpendSeries, first_end_ms: int, last_end_ms: int):
         self._minutes_from = first_end_ms - MINUTES_EXACT_MS
-        self._hours_from = (first_end_ms - series.hours_kept_ms) // HOUR_MS * HOUR_MS
+        self._hours_from = (first_end_ms - series.longest_ms) // HOUR_MS * HOUR_MS
         self._last_end = last_end_ms
         self._minutes = series.minutes
         spans = (self._minutes_from, last_end_ms, MINUTE_MS), (self._hours_from, last_end_ms, HOUR_MS)

@@ -1,11 +1,13 @@
-"""The rollup agent: partials in; merged windows, budgets, baselines and rate findings out.
+"""The rollup agent: partials in; merged windows, budgets, decisions, baselines and rate findings out.
 
 One RollupEngine per assigned partition of ``tenfold.partials``. Merging is idempotent by version, so a repeat or a
 replay of partials changes nothing; what is published again after a restart overwrites itself by key.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import structlog
 
@@ -14,6 +16,7 @@ from models.scopes import Scope
 from schemas.codec import decode, encode
 from streams.agents.rejects import rejected_row
 from streams.agents.stateful import StatefulAgent
+from streams.definitions import Definitions
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics
@@ -46,6 +49,9 @@ class RollupAgent(StatefulAgent):
         self._config = config
         self._topics = topics
         self._clock_ms = clock_ms
+        self._definitions = Definitions(config.budgets)
+        self.definitions_read = asyncio.Event()
+        """To be set once ``take_definitions`` has had all that is there."""
 
     def _fresh(self, partition: int) -> RollupEngine:
         return RollupEngine(self._config)
@@ -53,7 +59,23 @@ class RollupAgent(StatefulAgent):
     def _restored(self, deltas: Iterator[dict]) -> RollupEngine:
         return RollupEngine.restore(self._config, deltas)
 
+    async def assign(self, partition: int, generation: int | None = None) -> None:
+        """As ever, and with the budgets that the topic of definitions holds."""
+        await self.definitions_read.wait()
+        await super().assign(partition, generation)
+
+    def take_definitions(self, records: Iterable) -> None:
+        """Records of the topic of budget definitions, in order."""
+        if self._definitions.take(records):
+            self._config = replace(self._config, budgets=self._definitions.budgets)
+            for engine in self._engines.values():
+                engine.set_budgets(self._config.budgets, self._clock_ms())
+            log.info("budgets_changed", budgets=len(self._config.budgets))
+
     def _taken(self, partition: int, engine: RollupEngine) -> None:
+        # It may have been parked or in restoring when definitions came.
+        if engine.config.budgets != self._config.budgets:
+            engine.set_budgets(self._config.budgets, self._clock_ms())
         # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
         engine.expect(self._topics.usage.partitions, self._clock_ms())
 
@@ -107,6 +129,9 @@ class RollupAgent(StatefulAgent):
         for status in out.budgets:
             key = f"{status['budget']}@{status['period']}"
             await send(topics.budgets.name, key.encode(), encode("budget_status", status))
+        for decision in out.decisions:
+            decision["version"] += first_revision
+            await send(topics.decisions.name, decision["scope"].encode(), encode("decision", decision))
         for baseline in out.baselines:
             key = f"{baseline['level']}|{baseline['team']}|{baseline['agent']}|{baseline['model']}"
             await send(topics.baselines.name, key.encode(), encode("baseline", baseline))

@@ -17,7 +17,15 @@ from streams.replay import CHUNK_EVENTS, Replay, chunks, replay_to
 DATA = Path(__file__).parents[2] / "loadtest" / "data"
 FILES = sorted(DATA.glob("*.jsonl.gz"))
 SMALL = [DATA / "aider.jsonl.gz", DATA / "mooncake.jsonl.gz"]
-OUTPUTS = ["budgets.jsonl", "findings.jsonl", "rejected.jsonl", "sessions.jsonl", "spend.jsonl", "summary.json"]
+OUTPUTS = [
+    "budgets.jsonl",
+    "decisions.jsonl",
+    "findings.jsonl",
+    "rejected.jsonl",
+    "sessions.jsonl",
+    "spend.jsonl",
+    "summary.json",
+]
 INCIDENT = "aider-04966"
 """The call of 10,033 tokens recorded at $9,990.01."""
 CONFIG = Settings(budgets=[{"team": "coding", "monthly_usd": 100}]).engine()

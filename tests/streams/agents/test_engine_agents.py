@@ -92,6 +92,7 @@ class Bench:
         common = {"topics": TOPICS, "producer": self.producer, "metrics": Metrics(), "clock_ms": lambda: NOW_MS}
         self.usage = UsageAgent(config=CONFIG, store=self.store, decoder=Decoder(CONFIG.hash_key), **common)
         self.rollup = RollupAgent(config=CONFIG, store=self.store, **common)
+        self.rollup.definitions_read.set()
         self.alert = AlertAgent(settings=Settings(), client_settings={}, **common)
 
 
@@ -354,6 +355,43 @@ async def test_rollup_goes_on_from_its_checkpoint(bench):
         for r in sorted(spend, key=lambda row: row["revision"])
     }
     assert newest["team", "a", 60_000] == newest["team", "a", 3_600_000] == 4 * 2_500_000
+
+
+async def test_budgets_come_and_go_by_the_topic_of_definitions(bench):
+    """While running, and for a partition that comes later; what is no definition changes nothing."""
+
+    def define(offset, name, value):
+        bench.rollup.take_definitions([SimpleNamespace(key=name.encode(), value=value, offset=offset)])
+
+    bench.rollup._topics = topics(usage_partitions=1)  # No other source is waited for.
+    await bench.usage.assign(0)
+    await bench.rollup.assign(0)
+    await bench.usage.handle(batch_of([event(0)]))
+    await bench.usage.flush()
+    values = [value for name, _, value in bench.producer.sent if name == TOPICS.partials.name]
+    await bench.rollup.handle(batch_of(values, topic=TOPICS.partials.name))
+    define(0, "live", b'{"team": "a", "usd": 0.002, "block_at": 100}')
+    define(1, "live", b'{"team": "a", "usd": -1}')
+    define(2, "other", b"no json")
+    await bench.rollup.publish()
+    (status,) = bench.producer.of(TOPICS.budgets, "budget_status")
+    assert (status["budget"], status["limit_nano_usd"], status["spent_nano_usd"]) == ("live", 2_000_000, 2_500_000)
+    (decision,) = bench.producer.of(TOPICS.decisions, "decision")
+    assert (decision["scope"], decision["action"], decision["budget"]) == ("team:a", "block", "live")
+    await bench.rollup.revoke(0)
+    define(3, "live", b'{"team": "a", "usd": 1}')
+    await bench.rollup.assign(0)
+    await bench.rollup.publish()
+    status = bench.producer.of(TOPICS.budgets, "budget_status")[-1]
+    assert (status["limit_nano_usd"], status["milestone_percent"]) == (10**9, 0)
+    define(4, "live", None)
+    bench.producer.sent.clear()
+    await bench.usage.handle(batch_of([event(1)], first=1))
+    await bench.usage.flush()
+    values += [value for name, _, value in bench.producer.sent if name == TOPICS.partials.name]
+    await bench.rollup.handle(batch_of(values[1:], topic=TOPICS.partials.name, first=1))
+    await bench.rollup.publish()
+    assert bench.producer.of(TOPICS.budgets, "budget_status") == []
 
 
 async def test_what_a_successor_publishes_has_a_higher_revision_than_anything_before(bench):
