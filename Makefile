@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults lint setup lock clean
+.PHONY: demo test faults year lint setup lock clean
 
 demo: setup
 	@$(BIN)/tenfold demo
@@ -14,6 +14,10 @@ test: setup lint
 # Ten fault runs on real Apache Kafka (Java 17 and Maven): five minutes.
 faults: setup
 	@$(BIN)/pytest -m faults tests/loadtest
+
+# A year of budgets against a plain-Python oracle: two minutes.
+year: setup
+	@$(BIN)/pytest -m year tests/models/budgets
 
 lint: setup
 	@$(BIN)/ruff check -q .

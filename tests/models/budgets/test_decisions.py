@@ -1,7 +1,7 @@
 """Decisions: the strictest budget of a scope, a function of what was used, with an end."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.budgets.decisions import ACTIONS
@@ -116,6 +116,7 @@ def test_a_block_of_a_rolling_window_ends_when_the_use_has_left_it():
     assert (after["action"], after["expires"]) == ("route", NOV + 5 * HOUR_MS + DAY_MS)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40 * USD), st.integers(0, 40)), max_size=12))
 def test_decisions_are_a_function_of_what_was_used(steps):
     """Whatever the way to it, and across restarts; only the version counts the changes seen."""

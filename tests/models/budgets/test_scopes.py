@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.budgets import monitor as monitor_module
@@ -112,6 +112,7 @@ def test_defaults_are_given_to_a_bounded_number_of_scopes_and_after_a_restart_to
 # ---------------------------------------------------------------- periods
 
 
+@settings(deadline=None)
 @given(st.integers(0, ms(2060, 1, 1)), st.sampled_from(ZONES), st.sampled_from(PERIODS), st.integers(1, 12))
 def test_lesson_39_periods_follow_each_other_without_gap_or_overlap(time_ms, zone, kind, first_month):
     period = period_of(time_ms, zone, kind, first_month)
