@@ -17,8 +17,8 @@ from streams.notify.receiver import SEVERITIES
 
 DEFAULT_RULES = (
     InhibitSettings(
-        source=("detector=budget_burn", "scope_kind=~organisation|business_unit"),
-        target=("detector=budget_burn", "scope_kind!~organisation|business_unit"),
+        source=("detector=budget_burn", "scope=~organisation:.*"),
+        target=("detector=budget_burn", "scope!~organisation:.*"),
     ),
     InhibitSettings(
         source=("detector=session_outlier",),

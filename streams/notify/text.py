@@ -38,6 +38,9 @@ def facts(finding: dict) -> list[tuple[str, str]]:
     names = [(_LABELS.get(name, name.capitalize()), finding[name]) for name in _NAMES if finding[name]]
     if not names:
         names = [(finding["scope_kind"].replace("_", " ").capitalize(), finding["scope_name"] or "(unknown)")]
+    if budget and "period" in finding["details"]:
+        # A ratio means nothing without its budget and period (maximhq/bifrost#5770).
+        found.append(("Period", f"{finding['details'].get('budget', '')} {finding['details']['period']}".strip()))
     when = [("When", span(finding["first_event_time"], finding["last_event_time"]))]
     baseline = [("Baseline", baseline_text(finding))] if finding["baseline_size"] > 0 else []
     return (found + when + names + baseline)[:10]

@@ -80,7 +80,7 @@ def render(chart: Chart) -> bytes:
 
     image = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
     pen = _Pen(ImageDraw.Draw(image), ImageFont.load_default(13 * SCALE))
-    pen.text(12, 10, chart.title, _INK)
+    pen.text(12, 10, chart.title.replace("\N{MULTIPLICATION SIGN}", "x"), _INK)  # The font has no such sign.
     (_minutes if chart.window_ms else _bars)(pen, chart)
     out = io.BytesIO()
     image.quantize(64).save(out, "PNG", optimize=True)

@@ -173,6 +173,7 @@ def test_webhook_body_is_the_finding(receiver, notification, finding):
 
 
 def test_slack_message_in_full(notification, finding):
+    """Lesson 26: what it costs, against what, and who is responsible, all in the message."""
     cause = [
         {"dimension": "model", "name": "gpt-5.4", "excess_nano_usd": 30_000_000_000},
         {"dimension": "model", "name": "<b&w>", "excess_nano_usd": 7_600_000_000},
@@ -198,6 +199,16 @@ def test_slack_message_in_full(notification, finding):
     assert content["text"] == f"{head['text']['text']}. Session &lt;s-1&gt; cost 10 &amp; more."
     resolved = posted(notification(finding(1, 2, "resolved")), Links())
     assert resolved["blocks"][0]["text"]["text"].startswith("\N{WHITE HEAVY CHECK MARK} Resolved: ")
+
+
+def test_a_budget_s_alert_names_budget_and_period(receiver, notification, finding):
+    """Lesson 8: daily and monthly budgets were mixed up (maximhq/bifrost#5770)."""
+    details = {"budget": "payments day", "period": "2026-11-25", "scope": "team:payments"}
+    told = notification(finding(1, detector="budget_burn", scope_kind="budget", details=details))
+    (event,) = receiver("pagerduty", "http://h").build(told)
+    assert json.loads(event.body)["payload"]["custom_details"]["Period"] == "payments day 2026-11-25"
+    fields = next(block["fields"] for block in posted(told, Links())["blocks"] if "fields" in block)
+    assert "*Period*\npayments day 2026-11-25" in [field["text"] for field in fields]
 
 
 def test_pagerduty_event_in_full(receiver, notification, finding):

@@ -18,6 +18,10 @@ async def told(notifier, *findings):
     await asyncio.wait_for(notifier.drained(), LIMIT)
 
 
+def budget(scope):
+    return {"detector": "budget_burn", "scope_kind": "budget", "details": {"scope": scope}}
+
+
 async def ticked(notifier):
     await notifier.tick()
     await asyncio.wait_for(notifier.drained(), LIMIT)
@@ -67,8 +71,7 @@ async def test_the_end_of_what_was_told_is_never_silent(destination, clock, find
 
 async def test_a_team_s_burn_waits_behind_its_organisation_s(destination, clock, finding, receiver, running):
     log = MemoryNotificationLog()
-    team = {"detector": "budget_burn", "scope_kind": "team"}
-    whole = {"detector": "budget_burn", "scope_kind": "organisation"}
+    team, whole = budget("team:payments"), budget("organisation:")
     async with running([receiver("webhook", destination.url)], log, clock) as notifier:
         await told(notifier, finding(1, **whole), finding(2, **team))
         assert seen(destination) == [("1", "open")]
@@ -82,7 +85,7 @@ async def test_a_team_s_burn_waits_behind_its_organisation_s(destination, clock,
 
 
 async def test_what_never_was_told_ends_without_a_word(destination, clock, finding, receiver, running):
-    team, whole = ({"detector": "budget_burn", "scope_kind": kind} for kind in ("team", "organisation"))
+    team, whole = budget("team:payments"), budget("organisation:")
     async with running([receiver("webhook", destination.url)], MemoryNotificationLog(), clock) as notifier:
         await told(notifier, finding(1, **whole), finding(2, **team), finding(2, 2, "resolved", **team))
         await told(notifier, finding(1, 2, "resolved", **whole))

@@ -24,6 +24,7 @@ async def within(awaitable):
 
 
 async def test_delivers_once_and_remembers(destination, clock, finding, receiver, running):
+    """Lesson 16: what is told once is known by its id, which is rule, scope and period, at every receiver."""
     log, told = MemoryNotificationLog(), []
     hook = receiver("webhook", destination.url)
     async with running([hook], log, clock, on_delivered=lambda *call: told.append(call)) as notifier:
@@ -38,6 +39,7 @@ async def test_delivers_once_and_remembers(destination, clock, finding, receiver
 
 
 async def test_429_waits_as_long_as_asked(destination, clock, finding, receiver, running):
+    """Lessons 22 and 24: a 429 dropped the notification (SigNoz#12891); the outbox waits as long as asked."""
     destination.script = [(429, {"Retry-After": "7"}, "slow down")]
     async with running([receiver("slack", destination.url)], MemoryNotificationLog(), clock) as notifier:
         await within(await notifier.submit(finding(1)))
@@ -77,6 +79,7 @@ async def test_refused_then_up(destination, clock, finding, receiver, running, f
 
 
 async def test_unanswered_request_is_repeated_with_the_same_key(destination, clock, finding, receiver, running):
+    """Lesson 22: retries made hundreds of alerts (elastalert#1345); a repeat has the key of the first."""
     destination.script = ["close"]
     hook = receiver("webhook", destination.url, authorization="Bearer token-1")
     async with running([hook], MemoryNotificationLog(), clock) as notifier:
@@ -147,7 +150,8 @@ async def test_newer_revision_replaces_one_that_waits(destination, clock, findin
 
 
 async def test_changes_are_told_once_in_a_while(destination, clock, finding, receiver, running):
-    """A finding that changes ten times: the opening and, after the interval, the newest figures."""
+    """Lesson 15: an alert on each request after crossing (litellm#3113). Ten changes are the opening and, after the
+    interval, the newest figures."""
     log = MemoryNotificationLog()
     async with running([receiver("slack", destination.url)], log, clock) as notifier:
         start = clock.now
@@ -316,6 +320,7 @@ async def test_stop_frees_an_agent_that_is_held_back(clock, finding, receiver, r
 
 
 async def test_restart_takes_up_what_the_log_holds(destination, clock, finding, receiver, running, free_port):
+    """Lesson 18: one owner tells of a finding, and the next goes on from its log (litellm PR#7546)."""
     log = MemoryNotificationLog()
     async with running([receiver("webhook", f"http://127.0.0.1:{free_port}/x")], log, clock) as notifier:
         await notifier.submit_many([finding(1), finding(1, 2, "resolved"), finding(2)])

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.scopes import Scope
 from streams.notify.config import InhibitSettings, RouteSettings, SilenceSettings
 from streams.notify.inhibit_stage import Inhibitor
 from streams.notify.matchers import Matcher, all_match, labels, parse
@@ -81,8 +82,12 @@ def test_every_scope_and_severity_reaches_a_receiver(receiver, finding, kind, se
     assert routed(Router([one]), alone) == ["webhook"]
 
 
-def burn(finding, n, kind, severity="critical", **fields):
-    return finding(n, severity=severity, id=f"burn-{n}", detector="budget_burn", scope_kind=kind, **fields)
+SCOPES = {"team": Scope("team", team="payments"), "organisation": Scope("organisation")}
+
+
+def burn(finding, n, kind, severity="critical"):
+    details = {"budget": kind, "scope": SCOPES[kind].key}
+    return finding(n, severity=severity, id=f"burn-{n}", detector="budget_burn", scope_kind="budget", details=details)
 
 
 def test_an_organisations_burn_mutes_its_teams(finding):
