@@ -126,6 +126,22 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None)
         sys.exit(1)
 
 
+@cli.command(name="score-series")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE.csv")
+@click.option("--out", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; default: stdout.")
+def score_series(file: Path, out: Path | None) -> None:
+    """Score any series of timestamp,value with the rate detector, point by point.
+
+    FILE has a header with the columns timestamp and value, in order of time, at any spacing. Times are ISO 8601
+    (without a zone: UTC) or seconds since 1970. Writes timestamp,value,anomaly_score; scores are in [0, 1], a point
+    above 0.5 stands out. A score depends on the points before it alone.
+    """
+    from streams.series import score_file
+
+    with click.open_file(str(out) if out else "-", "w") as target:
+        score_file(file, target)
+
+
 @cli.command()
 @click.option("--create", is_flag=True, help="Create the topics that are missing.")
 @config_option

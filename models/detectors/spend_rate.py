@@ -88,6 +88,8 @@ SLOW = 0.25
 """Learning of hot windows and of outages, relative to others."""
 WINSOR = 3.0
 MIN_SD = 0.15
+LEAST_SD = 0.02
+"""The same for ``surprise``, which compares points of one series and needs no floor for money."""
 OFFSET_SHARE = 0.1
 MIN_OFFSET = 1_000.0
 """Nano-USD: keeps ln defined for a key that has never spent anything."""
@@ -216,6 +218,19 @@ def score(
                 strength[i], shift / (SHIFT_MARGIN * margin * (1.0 + guard) + RUN_FACTOR * values[i, SHIFT_PEAK])
             )
         strength[i] = max(strength[i], 0.0)
+
+
+@njit(cache=True, nogil=True)
+def surprise(spend, start_ms, window_ms, values, counts, day, week, week_visits, out):
+    """Fill out float64[n]: see SpendRate.surprise."""
+    for i in range(len(spend)):
+        out[i] = 0.0
+        x, v = _clean(spend[i]), values[i]
+        if counts[i, WINDOWS] < BURN_IN or x <= v[USD_MEAN] + USD_Z * math.sqrt(v[USD_VAR]):
+            continue
+        offset, pred, _ = _predict(v, counts[i, WINDOWS], day[i], week[i], week_visits[i], start_ms, window_ms)
+        r = math.log(x + offset) - pred
+        out[i] = max(r - v[PEAK], r - v[FAST] - v[JUMP], 0.0) / max(math.sqrt(v[VAR]), LEAST_SD)
 
 
 @njit(cache=True, nogil=True)
@@ -463,6 +478,16 @@ class SpendRate:
         knobs = (self.window_ms, self._pace, config.margin, config.ratio)
         score(spend, window_start_ms, *knobs, *past, strength, state, expected)
         return strength, state, expected
+
+    def surprise(self, spend: np.ndarray, window_start_ms: int) -> np.ndarray:
+        """float64[n]: how far above its records each key is, in its own standard deviations; changes nothing.
+
+        0 where it is not above its records, or not three standard deviations above its mean in plain dollars.
+        """
+        n = self._n
+        values, out = self.values[:n], np.zeros(n)
+        surprise(spend, window_start_ms, self.window_ms, values, *(self._past()[i] for i in (1, 3, 5, 6)), out)
+        return out
 
     def _update(self, spend: np.ndarray, start_ms: int, hot: np.ndarray) -> None:
         update(spend, start_ms, self.window_ms, self._pace, hot, *self._past())
