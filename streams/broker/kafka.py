@@ -7,7 +7,6 @@ Data lies in a temporary folder that survives ``kill`` and ``restart`` and goes 
 import atexit
 import base64
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -17,14 +16,15 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from streams.broker.embedded import end, free_port, spawn, wait_for_port
+from streams.broker.maven import cache_folder, make_jars
 from streams.errors import ConfigError, FatalError
 
 _MIN_JAVA = 17
 _START_SECONDS = 60.0
-_FETCH_SECONDS = 600.0
 
 
 def missing_tools() -> str:
@@ -45,35 +45,19 @@ def jar_folder() -> Path:
     """Where the jars are kept: in TENFOLD_KAFKA_JARS, else per POM under the user's cache."""
     if configured := os.environ.get("TENFOLD_KAFKA_JARS"):
         return Path(configured)
-    pom = resources.files("streams.broker").joinpath("pom.xml").read_bytes()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tenfold" / f"kafka-{hashlib.sha256(pom).hexdigest()[:12]}"
+    return cache_folder("kafka", [_pom()])
 
 
 def fetch_jars() -> Path:
     """Folder with the jars, fetched if it is not there yet; raises ConfigError without Maven or network."""
     folder = jar_folder()
-    if _ready(folder):
-        return folder
-    if shutil.which("mvn") is None:
-        raise ConfigError("Maven (mvn) is not installed, which fetches the jars of Kafka; install it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Fetched beside and renamed: an interrupted fetch leaves no half-filled folder behind.
-    with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        (Path(work) / "pom.xml").write_bytes(resources.files("streams.broker").joinpath("pom.xml").read_bytes())
-        done = subprocess.run(
-            ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work}/jars"],
-            cwd=work,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_FETCH_SECONDS,
-        )
-        if done.returncode:
-            raise ConfigError(f"Maven could not fetch the jars of Kafka: {(done.stdout or done.stderr)[-1500:]}")
-        with contextlib.suppress(OSError):  # Another process was faster.
-            os.rename(Path(work) / "jars", folder)
+    if not _ready(folder):
+        make_jars("Kafka", [_pom()], folder)
     return folder
+
+
+def _pom() -> Traversable:
+    return resources.files("streams.broker").joinpath("pom.xml")
 
 
 def _ready(folder: Path) -> bool:
