@@ -1,9 +1,9 @@
 """Canonical usage events by the million, for benches: made as arrays, sent to a topic with librdkafka.
 
 Every event is plain Avro of ``schemas/usage_event.avsc``, about 200 bytes, keyed by its session, in the partition
-``session % partitions``. An event is a copy of one fastavro encoding with a few bytes of fixed width overwritten
-(ids, time, tokens), so a million take a second to make; tests decode them again with fastavro. The same seed gives
-the same bytes.
+``session % partitions``; its team is ``session % teams``, its model ``model_of(session)``. An event is a copy of one
+fastavro encoding with a few bytes of fixed width overwritten (ids, time, tokens), so a million take a second to make;
+tests decode them again with fastavro. The same seed gives the same bytes.
 """
 
 from collections.abc import Iterator
@@ -31,12 +31,15 @@ class Load:
 
     events: int
     sessions: int = 100_000
-    teams: int = 100
+    teams: int = 101
+    """Not a multiple of the partitions, so that every team is in all of them."""
     keys: Literal["uniform", "zipf"] = "uniform"
     partitions: int = 4
     padding: int = 0
     """Bytes added to each event, in its ``region``."""
     events_per_second: int = 500_000
+    start_ms: int = START_MS
+    """Event time of the first event."""
     seed: int = 1
 
 
@@ -56,25 +59,54 @@ def session_numbers(load: Load) -> Iterator[np.ndarray]:
 
 def values(load: Load) -> Iterator[tuple[np.ndarray, list[bytes]]]:
     """(session int64[n], Avro values) in chunks, in order of event time."""
-    rng = np.random.default_rng(load.seed + 1)
-    templates = [_Template(load, model) for model in range(len(MODELS))]
+    encoder = Encoder(load)
     at = 0
     for sessions in session_numbers(load):
-        n = len(sessions)
-        number = at + np.arange(n)
-        time_ms = START_MS + number * 1000 // load.events_per_second
-        tokens = rng.integers(MIN_TOKENS, MAX_TOKENS, (n, 2))
-        out = np.empty(n, object)
-        for model, template in enumerate(templates):
-            rows = np.flatnonzero(sessions % len(MODELS) == model)
-            out[rows] = template.fill(number[rows], sessions[rows], time_ms[rows], tokens[rows])
-        yield sessions, out.tolist()
-        at += n
+        number = at + np.arange(len(sessions))
+        yield sessions, encoder.encode(number, sessions, load.start_ms + number * 1000 // load.events_per_second)
+        at += len(sessions)
+
+
+class Encoder:
+    """Makes a load's events; their tokens are random."""
+
+    def __init__(self, load: Load):
+        self._rng = np.random.default_rng(load.seed + 1)
+        self._templates = [_Template(load, model) for model in range(len(MODELS))]
+
+    def encode(self, number: np.ndarray, session: np.ndarray, time_ms: np.ndarray) -> list[bytes]:
+        """Avro values of events: their numbers, which make their ids, sessions and event times, int64[n] each."""
+        out = np.empty(len(number), object)
+        for rows, encoded in self.rows(number, session, time_ms):
+            size, data = encoded.shape[1], encoded.tobytes()
+            out[rows] = [data[at : at + size] for at in range(0, len(data), size)]
+        return out.tolist()
+
+    def rows(
+        self, number: np.ndarray, session: np.ndarray, time_ms: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same by model, since a model's events have one size: (rows int64[m], values uint8[m, size])."""
+        tokens = self._rng.integers(MIN_TOKENS, MAX_TOKENS, (len(number), 2))
+        of_model = model_of(session)
+        for model, template in enumerate(self._templates):
+            rows = np.flatnonzero(of_model == model)
+            if len(rows):
+                yield rows, template.fill(number[rows], session[rows], time_ms[rows], tokens[rows])
+
+
+def model_of(session: np.ndarray) -> np.ndarray:
+    """Index in MODELS, in no step with partitions and teams."""
+    return session // 5 % len(MODELS)
+
+
+def session_keys(session: np.ndarray) -> np.ndarray:
+    """Kafka keys of sessions int64[n]: their ids, uint8[n, ID_HEX]."""
+    return _hex(session, 0x5E)
 
 
 def session_key(session: int) -> bytes:
     """Kafka key of a session's events: its id."""
-    return _hex(np.array([session]), 0x5E).tobytes()
+    return session_keys(np.array([session])).tobytes()
 
 
 class _Template:
@@ -86,7 +118,7 @@ class _Template:
         event = {
             "event_id": "E" * ID_HEX,
             "source": "bench",
-            "event_time": START_MS,
+            "event_time": load.start_ms,
             "session_id": "S" * ID_HEX,
             "team": "team-" + "T" * width,
             "agent": f"agent-{model}",
@@ -105,23 +137,21 @@ class _Template:
         self.event_id = data.index(b"E" * ID_HEX)
         self.session_id = data.index(b"S" * ID_HEX)
         self.team, self.team_width = data.index(b"T" * width), width
-        self.time = data.index(_varint(START_MS))
+        self.time = data.index(_varint(load.start_ms))
         self.input = data.index(_varint(MIN_TOKENS), self.team)
         self.output = data.index(_varint(MAX_TOKENS), self.input + 2)
 
-    def fill(self, number: np.ndarray, session: np.ndarray, time_ms: np.ndarray, tokens: np.ndarray) -> list[bytes]:
+    def fill(self, number: np.ndarray, session: np.ndarray, time_ms: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         rows = np.tile(self.bytes, (len(number), 1))
         rows[:, self.event_id : self.event_id + ID_HEX] = _hex(number, 0xE7)
-        rows[:, self.session_id : self.session_id + ID_HEX] = _hex(session, 0x5E)
+        rows[:, self.session_id : self.session_id + ID_HEX] = session_keys(session)
         digits = session % self.teams
         for place in range(self.team_width):
             rows[:, self.team + self.team_width - 1 - place] = ord("0") + digits // 10**place % 10
         _put_varint(rows, self.time, time_ms)
         _put_varint(rows, self.input, tokens[:, 0])
         _put_varint(rows, self.output, tokens[:, 1])
-        size = rows.shape[1]
-        data = rows.tobytes()
-        return [data[at : at + size] for at in range(0, len(data), size)]
+        return rows
 
 
 def _hex(number: np.ndarray, salt: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadtest.bench.events import MAX_TOKENS, MIN_TOKENS, MODELS, START_MS, Load, session_key, values
+from loadtest.bench.events import MAX_TOKENS, MIN_TOKENS, MODELS, START_MS, Load, model_of, session_key, values
 from schemas.codec import decode, encode
 
 
@@ -17,7 +17,7 @@ def test_every_event_is_sound_and_its_own(keys):
     assert [event["event_time"] for event in events] == [START_MS + number for number in range(load.events)]
     for session, event in zip(sessions, events, strict=True):
         assert event["session_id"].encode() == session_key(session)
-        assert event["team"] == f"team-{session % 12:02d}" and event["model"] == MODELS[session % len(MODELS)]
+        assert event["team"] == f"team-{session % 12:02d}" and event["model"] == MODELS[model_of(session)]
         assert event["region"] == "r" * 40
         assert all(MIN_TOKENS <= event[name] <= MAX_TOKENS for name in ("input_tokens", "output_tokens"))
     assert len({event["session_id"] for event in events}) == len(set(sessions)) > 30
