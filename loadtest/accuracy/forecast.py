@@ -1,18 +1,19 @@
 """How often a period's total falls into the bands that models.budgets.forecast gave for it, and how wide they are.
 
-    python -m loadtest.accuracy.forecast [--out DIR]
+    tenfold bench accuracy forecast [--out DIR]
 
 The period is the two weeks of each tenant; at days 5, 7 and 10 the total is forecast from what is known then. The
 quantiles of the bands were set on half of the tenants; the figures are those of the other half.
 """
 
-import argparse
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 
 from loadtest.accuracy import tenants as data
+from loadtest.accuracy.rates_plot import draw_forecast
 from loadtest.accuracy.tenants import Tenants
 from models.budgets.forecast import forecast
 
@@ -33,7 +34,9 @@ def measure(tenants: Tenants, day: int) -> dict:
         low, high = (np.array([getattr(one, f"{side}{level}") for one in said]) for side in ("low", "high"))
         figures[f"coverage_{level}"] = round(float(((low <= total) & (total <= high)).mean()), 3)
         width = high / low
-        figures[f"width_{level}_median"], figures[f"width_{level}_p90"] = np.percentile(width, [50, 90]).round(2).tolist()
+        figures[f"width_{level}_median"], figures[f"width_{level}_p90"] = (
+            np.percentile(width, [50, 90]).round(2).tolist()
+        )
         rest = (high - spent) / np.maximum(low - spent, 1)
         figures[f"width_of_rest_{level}_median"] = round(float(np.median(rest)), 2)
     run_rate = spent / day * 14
@@ -66,13 +69,17 @@ def pooled(tenants: Tenants) -> dict:
     return {key: round(float(np.mean([row[key] for row in rows])), 3) for key in ("coverage_80", "coverage_95")}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.accuracy.forecast", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="where to write (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "accuracy_forecast.json").write_text(json.dumps(run(), indent=1) + "\n")
+@click.command("forecast")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
+def forecast_part(out: Path | None) -> None:
+    """Coverage and width of the bands that a period total is forecast with."""
+    out = out or RESULTS
+    out.mkdir(parents=True, exist_ok=True)
+    result = run()
+    (out / "accuracy_forecast.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw_forecast(result, out / "accuracy_forecast.svg")
+    click.echo(json.dumps(result["test_half"]))
 
 
 if __name__ == "__main__":
-    main()
+    forecast_part()

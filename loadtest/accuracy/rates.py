@@ -1,6 +1,6 @@
 """How well spend rates are watched: injected events on real tenants, and false findings on the untouched ones.
 
-    python -m loadtest.accuracy.rates [--out DIR]
+    tenfold bench accuracy rates [--out DIR]
 
 Week 1 settles the detectors, week 2 is the test: an event multiplies a tenant's spend from a random window on, and
 counts as found if an incident opens in it. It begins in a window with at least a tenth of the usual spend. Margins were
@@ -9,15 +9,16 @@ published in the result. False findings are incidents on the untouched week 2: w
 false, since nobody labelled it.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 
 from loadtest.accuracy import tenants as data
+from loadtest.accuracy.rates_plot import draw_rates
 from loadtest.accuracy.tenants import USD, WEEK, Tenants
 from loadtest.accuracy.watchers import Production, Watcher, at_random, ewma_z, static, trailing_days
 from models.config import SpendRateConfig
@@ -195,16 +196,17 @@ def run() -> dict:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m loadtest.accuracy.rates", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, metavar="DIR", help="where to write (default: %(default)s)"
-    )
-    options = parser.parse_args(arguments)
+@click.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
+def rates(out: Path | None) -> None:
+    """Injected events found, false findings and dollars lost, on real tenants."""
+    out = out or RESULTS
+    out.mkdir(parents=True, exist_ok=True)
     result = run()
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "accuracy_rates.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "accuracy_rates.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw_rates(result, out / "accuracy_rates.svg")
+    click.echo(json.dumps(result["test_half"]["tenfold"]))
 
 
 if __name__ == "__main__":
-    main()
+    rates()

@@ -32,8 +32,8 @@ SHRINK_DAYS = 2.0
 FLOOR_SHARE = 0.1
 """Of a mean day, added before ln: a day without spend is unusual, not infinitely so."""
 QUANTILES = (-1.76, 1.91, 3.03)
-"""Of ln(actual / expected rest) / spread at 10, 90 and 95 %. One tenant in 25 just stopped, so the 95 % band begins with
-what is spent and misses above only."""
+"""Of ln(actual / expected rest) / spread at 10, 90 and 95 %. One tenant in 25 just stopped, so the 95 % band
+begins with what is spent, and misses above only."""
 MAX_EXPONENT = 6.0
 MAX_NANO_USD = 2**62
 
