@@ -1,15 +1,16 @@
 """Peer groups: what the ended sessions of a team x agent x model, a team x model, a model and all cost.
 
-A group keeps a log histogram of session cost and one of events per session, per UTC day of the session's end.
-Each usage partition counts its own sessions and publishes cumulative histograms; rollup adds them up over
-partitions, weights older days down and broadcasts the result, which is what sessions are judged by.
+A group keeps a log histogram of session cost and one of events per session, per UTC day of the session's end, and sums:
+counters, and cost at call 1, 2, 4, ... Each usage partition counts its own sessions and publishes them cumulatively;
+rollup adds them up over partitions, weights older days down and broadcasts the result, which sessions are judged by.
 
-The threshold of a group follows the detector notes 5.1: with m the log-median, d the mean absolute deviation
-of ln cost from m, s = 1.2533 d and n sessions, the variance of the median is v = 1.57 s^2 / n. It is shrunk
-towards its parent: B = tau^2 / (tau^2 + v), mu = B m + (1 - B) mu_parent, se = sqrt(B v), or tau where n = 0,
-with tau^2 the variance of the parent's child medians less their mean v, at least 0.1 (empirical Bayes). Where a
-parent has too few children to tell, tau is taken as 1: children may well differ by a factor of e.
-What buys precision with few sessions is the margin of se, not the shrinkage: measured in the notes, 4.2.
+The threshold of a group follows the detector notes 5.1. m is the log-median, of few sessions the mean of their middle
+two fifths, which is 8 % closer to the median to come (MIDDLE). With s the standard deviation of ln cost, pooled with
+what groups usually have, and n sessions, the variance of m is v = 1.44 s^2 / n. It is shrunk towards its parent:
+B = tau^2 / (tau^2 + v), mu = B m + (1 - B) mu_parent, se = sqrt(B v), or tau where n = 0, with tau^2 the variance of
+the parent's child medians less their mean v, at least 0.1 (empirical Bayes). Where a parent has too few children to
+tell, tau is taken as 1: children may well differ by a factor of e. What buys precision with few sessions is the margin
+of se, not the shrinkage: measured in docs/detectors.md.
 
 The group of all sessions only helps to estimate: it never judges a session by itself, since a loan that costs a
 thousand chats is no anomaly. Until a group that shares its team or model is known, only the absolute cap flags.
@@ -24,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.config import DAY_MS, RunawayConfig, SessionOutlierConfig
-from models.counters import CACHE_READ, CACHE_WRITE, COST, COUNTERS, EVENTS, INPUT, OUTPUT
+from models.counters import COST, EVENTS
 from models.hashtable import grown
+from models.peer_group import LOWEST_EVENTS, STEP_SUMS, SUMS, PeerGroup, Usual, bin_of
 from models.rolling import due
 from models.session_kernels import (
-    BIN_LN_WIDTH,
     BINS,
     COST_EDGES,
     LIMIT_CALLS,
@@ -38,19 +39,10 @@ from models.session_kernels import (
     LIMIT_WATCH_CALLS,
     LIMIT_WATCH_COST,
     LIMITS,
-    LOWEST_COST_NANO_USD,
     NEVER,
     STEPS,
 )
 from models.sessions import EndedRuns
-
-LOWEST_EVENTS = 1
-STEP_SUMS = len(COUNTERS)
-"""Where the sums of the steps begin: for each of STEPS the number of runs, the sum of their cost bins and of its
-square, which are the mean and spread of ln cost at that call."""
-SUMS = STEP_SUMS + 3 * STEPS
-TOKEN_WEIGHTS = {INPUT: 1.0, CACHE_READ: 0.1, CACHE_WRITE: 1.25, OUTPUT: 5.0}
-"""What a token of each kind usually costs against an input token: how much of a dearer token is mix, how much price."""
 
 TEAM_AGENT = 4
 """Level of all sessions of a team and agent, whatever their model: the peers of a session that has not named one.
@@ -58,8 +50,8 @@ TEAM_AGENT = 4
 It may name one yet (an agent often calls a tool first), so it must not be compared with sessions that never do.
 The other levels: 0 team x agent x model, 1 team x model, 2 model, 3 all.
 """
-PROJECTION_SD, PROJECTION_RATIO = 3.0, 3.0
-"""A session this far above its peers at the same call is on course for an outlier (notes 5.1 b)."""
+PROJECTION_RATIO = 3.0
+"""A session on course for an outlier costs at least this many times its mean peer at the same call."""
 MIN_TAU2 = 0.1
 PRIOR_TAU2 = 1.0
 MIN_CHILDREN = 5
@@ -89,34 +81,6 @@ def groups_fed(team: str, agent: str, model: str) -> set[GroupKey]:
     return {*chain(team, agent, model), *chain(team, agent, "")}
 
 
-def bin_of(values: np.ndarray, lowest: float) -> np.ndarray:
-    """Bin int64[n] of positive values; those beyond the edges fall in the outer bins."""
-    index = np.floor(np.log(np.maximum(values, lowest) / lowest) / BIN_LN_WIDTH).astype(np.int64)
-    return np.clip(index, 0, BINS - 1)
-
-
-def quantile(bins: np.ndarray, q: float, lowest: float) -> float:
-    """Value at quantile q of a histogram, geometric inside its bin; 0.0 for an empty one."""
-    total = bins.sum()
-    if total <= 0:
-        return 0.0
-    below = np.cumsum(bins)
-    target = q * total
-    index = min(int(np.searchsorted(below, target)), BINS - 1)
-    inside = (target - (below[index] - bins[index])) / bins[index] if bins[index] else 0.5
-    return float(lowest * np.exp((index + inside) * BIN_LN_WIDTH))
-
-
-@dataclass(frozen=True, slots=True)
-class Usual:
-    """What an event of the group's sessions usually is: ratios of sums over the runs that were not flagged."""
-
-    event_cost_nano_usd: float
-    event_tokens: float
-    token_weight: float
-    """Mean of TOKEN_WEIGHTS over its tokens; 0 where it has none."""
-
-
 @dataclass(frozen=True, slots=True)
 class GroupStats:
     """What a group is judged by: ln nano-USD and nano-USD."""
@@ -134,53 +98,6 @@ class GroupStats:
     @property
     def expected_nano_usd(self) -> int:
         return round(float(np.exp(self.mu)))
-
-
-def token_weight(counters) -> float:
-    """Weighted tokens of counters (models.counters), in input tokens."""
-    return sum(weight * float(counters[at]) for at, weight in TOKEN_WEIGHTS.items())
-
-
-class _Merged:
-    """A group's histograms and what follows from them alone."""
-
-    __slots__ = ("cost_bins", "event_bins", "events_median", "events_p99", "m", "n", "p99", "steps", "usual", "v")
-
-    def __init__(self, record: dict, min_baseline: int):
-        self.cost_bins = np.asarray(record["cost_bins"], np.float64)
-        self.event_bins = np.asarray(record["event_bins"], np.float64)
-        sums = np.zeros(SUMS)
-        sums[: len(record["sums"])] = record["sums"]
-        self.n = float(self.cost_bins.sum())
-        if self.n <= 0:
-            return
-        self.m = float(np.log(quantile(self.cost_bins, 0.5, LOWEST_COST_NANO_USD)))
-        centres = np.log(LOWEST_COST_NANO_USD) + (np.arange(BINS) + 0.5) * BIN_LN_WIDTH
-        d = float((self.cost_bins * np.abs(centres - self.m)).sum() / self.n)
-        self.v = 1.57 * (1.2533 * d) ** 2 / self.n
-        self.p99 = quantile(self.cost_bins, 0.99, LOWEST_COST_NANO_USD)
-        self.events_median = quantile(self.event_bins, 0.5, LOWEST_EVENTS)
-        self.events_p99 = quantile(self.event_bins, 0.99, LOWEST_EVENTS)
-        events, tokens = max(float(sums[EVENTS]), 1.0), float(sums[list(TOKEN_WEIGHTS)].sum())
-        self.usual = Usual(float(sums[COST]) / events, tokens / events, token_weight(sums) / max(tokens, 1.0))
-        self.steps = _step_limits(sums[STEP_SUMS:].reshape(STEPS, 3), min_baseline)
-
-
-def _step_limits(steps: np.ndarray, min_baseline: int) -> list[int]:
-    """Cost at each step that is three standard deviations and three times above the mean: nano-USD.
-
-    steps float64[STEPS, 3]: runs, sum and sum of squares of their cost bins.
-    """
-    limits = []
-    for n, total, squares in steps.tolist():
-        if n < min_baseline:
-            limits.append(NEVER)
-            continue
-        mean = total / n
-        spread = max(float(np.sqrt(max(squares / n - mean**2, 0.0))), 1.0)
-        above = max(PROJECTION_SD * spread, np.log(PROJECTION_RATIO) / BIN_LN_WIDTH)
-        limits.append(_bounded(LOWEST_COST_NANO_USD * np.exp(BIN_LN_WIDTH * (mean + 0.5 + above))))
-    return limits
 
 
 class Baselines:
@@ -202,7 +119,7 @@ class Baselines:
         self._expired_day: int | None = None
         self._dirty: set[tuple[GroupKey, int]] = set()
         self._unpublished: list[int] = []
-        self._merged: dict[GroupKey, _Merged] = {}
+        self._merged: dict[GroupKey, PeerGroup] = {}
         self._numbers: dict[tuple[str, str, str], int] = {}
         self._names: list[tuple[str, str, str]] = []
         self._fed: list[tuple[GroupKey, ...]] = []
@@ -240,8 +157,8 @@ class Baselines:
         sums = np.zeros((len(runs), SUMS), np.int64)
         sums[:, :STEP_SUMS] = runs.sums * (runs.level == 0)[:, None]
         reached = events[:, None] >= 1 << np.arange(STEPS)
-        path = runs.path * reached.astype(np.int64)
-        sums[:, STEP_SUMS:] = np.stack([reached, path, path**2], axis=2).reshape(len(runs), -1)
+        path = [reached, runs.path * reached.astype(np.int64), cost_bin[:, None] * reached]
+        sums[:, STEP_SUMS:] = np.stack(path, axis=2).reshape(len(runs), -1)
         for index in np.flatnonzero(runs.sums[:, COST] > 0).tolist():
             for key in self._fed[groups[index]]:
                 slot = (key, int(days[index]))
@@ -309,7 +226,7 @@ class Baselines:
         """Take Baseline dicts in and judge every group anew."""
         for record in records:
             key = (record["level"], record["team"], record["agent"], record["model"])
-            self._merged[key] = _Merged(record, self.config.min_baseline)
+            self._merged[key] = PeerGroup(record, self.config.min_baseline)
         if records:
             self._shrink()
             for number in range(len(self._names)):
@@ -384,7 +301,9 @@ class Baselines:
         calls = max(runaway.min_calls, round(stats.events_median * runaway.ratio), round(stats.events_p99))
         limits[LIMIT_CALLS] = runaway.calls_cap if few else calls
         if expected * (config.ratio - 1) >= config.min_excess_nano_usd:
-            limits[LIMIT_STEP:] = merged.steps
+            for step, at, growth in merged.steps:
+                ahead = max(at + np.log(PROJECTION_RATIO), np.log(warn) - growth)
+                limits[LIMIT_STEP + step] = _bounded(float(np.exp(ahead)))
 
     def take_delta(self, slice_number: int) -> dict:
         """Copies of the own histograms that are due (models.rolling), and which are not published yet."""

@@ -14,10 +14,12 @@ models.rollup only.
 
 import numpy as np
 
-from models.baselines import BINS, SUMS, GroupKey
+from models.baselines import GroupKey
 from models.config import DAY_MS, SessionOutlierConfig
 from models.hashtable import grown
+from models.peer_group import SUMS
 from models.rolling import due
+from models.session_kernels import BINS
 
 KEPT_HALF_LIVES = 7
 """Days older than this weigh under 1 % and are forgotten."""

@@ -46,9 +46,9 @@ class SessionOutlierConfig:
     """10x session cost against the peer group's median."""
 
     ratio: float = 10.0
-    warn_margin: float = 0.5
+    warn_margin: float = 0.25
     """Standard errors of the median above ``ratio`` for a warning."""
-    page_margin: float = 1.0
+    page_margin: float = 0.5
     min_baseline: int = 20
     """Sessions that some ancestor group needs before the ratio can page."""
     min_excess_nano_usd: int = 1 * USD

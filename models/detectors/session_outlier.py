@@ -1,10 +1,10 @@
 """Session cost at least ten times its peers' median: the finding behind a candidate of models.sessions.
 
 The comparison itself is one limit per peer group inside the session kernel; the limits come from models.baselines.
-This file says what crossing one means to a person. Warning: ratio times the median and half a standard error of it;
-only info while the excess is not worth a dollar. Critical: a whole standard error, at least 20 peers, a dollar of
-excess, and, of a hundred peers or more, to be above their p99. Info: on course for that, since at call 1, 2, 4, ...
-it has cost three times, and three standard deviations of ln cost, more than its peers had by the same call.
+This file says what crossing one means to a person. Warning: ratio times the median and a quarter standard error of it;
+only info while the excess is not worth a dollar. Critical: half a standard error, at least 20 peers, a dollar of
+excess, and, of a hundred peers or more, to be above their p99. Info: on course for a warning, since at call 1, 2, 4,
+... it costs three times what its peers did by then, and would come to the threshold if it grew on as they do.
 Until a group has 20 sessions only an absolute cap pages.
 """
 
@@ -25,14 +25,14 @@ def session_finding(config: SessionOutlierConfig, view: SessionView) -> dict:
     expected = view.expected_nano_usd
     common = view.common()
     if stats is None:
-        margin, confidence = cost / config.absolute_cap_nano_usd, 0.5
+        rule, margin, confidence = "cap", cost / config.absolute_cap_nano_usd, 0.5
         reason = (
             f"Session {view.session_id} has cost {format_usd(cost)} in {view.counted_events()}, above the cap of "
             f"{format_usd(config.absolute_cap_nano_usd)} for sessions without enough peers to compare with "
             f"({view.peers})"
         )
     else:
-        margin = cost / max(expected, 1)
+        rule, margin = "on_course" if level == 0 else "ratio", cost / max(expected, 1)
         confidence = min(1.0, stats.reliable / (stats.reliable + 5.0)) * (1.0 if level == CRITICAL else 0.8)
         if level == 0:
             confidence = min(confidence, 0.5)
@@ -46,6 +46,7 @@ def session_finding(config: SessionOutlierConfig, view: SessionView) -> dict:
                 f"Session {view.session_id} has cost {format_usd(cost)}, {margin:.1f}x the median "
                 f"{format_usd(expected)} of {stats.n:.0f} sessions of {view.peers}; {_driver(view, common['cause'])}"
             )
+    common["details"]["rule"] = rule
     worth_a_look = level > 0 and (stats is None or cost - expected >= config.min_excess_nano_usd)
     return make_finding(
         id=finding_id(NAME, view.session_id, view.times[0]),

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.baselines import GroupStats, token_weight
+from models.baselines import GroupStats
 from models.combos import NAMES
 from models.counters import CACHE_READ, CACHE_WRITE, COST, EVENTS, INPUT, OUTPUT
 from models.explain import by_factor, by_share
 from models.findings import counted
+from models.peer_group import token_weight
 from models.session_kernels import ACCELERATED, FANNED_OUT, GREW, REPEATED
 from models.watch import GROWING, agents, cells, examples
 from schemas.columns import KINDS

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.baselines import BINS, LOWEST_COST_NANO_USD, TEAM_AGENT, Baselines, bin_of, groups_fed, quantile
+from models.baselines import TEAM_AGENT, Baselines, groups_fed
 from models.config import DAY_MS, USD, RunawayConfig, SessionOutlierConfig
 from models.counters import COST, COUNTERS, EVENTS, INPUT, OUTPUT
+from models.peer_group import BINS, LOWEST_COST_NANO_USD, bin_of, quantile
 from models.rolling import EVERYTHING
 from models.session_kernels import COST_EDGES, LIMIT_CALLS, LIMIT_PAGE, LIMIT_STEP, LIMIT_WARN, NEVER, STEPS
 from models.sessions import EndedRuns
@@ -210,12 +211,12 @@ def test_one_dear_session_of_the_cold_start_does_not_hide_the_next():
     observe(baselines, group, [64 * USD], flagged=True)
     observe(baselines, group, [2 * USD] * 24)
     baselines.merge(broadcast(baselines))
-    assert baselines.stats[group].p99_nano_usd > 60 * USD
+    assert baselines.stats[group].p99_nano_usd > 50 * USD
     assert baselines.limits[group, LIMIT_PAGE] < 30 * USD
     observe(baselines, group, [2 * USD] * 73 + [64 * USD] * 3)
     baselines.merge(broadcast(baselines))
     assert baselines.stats[group].n > 100
-    assert baselines.limits[group, LIMIT_PAGE] > 60 * USD
+    assert baselines.limits[group, LIMIT_PAGE] > 64 * USD / 1.35, "the bin that the dear ones are in"
 
 
 def test_calls_and_steps_are_limited_by_what_peers_do():
@@ -231,7 +232,8 @@ def test_calls_and_steps_are_limited_by_what_peers_do():
     limits = baselines.limits[group]
     assert 70 <= limits[LIMIT_CALLS] <= 110
     for step, usual in enumerate((1, 2, 4, 8)):
-        assert 3 * usual * USD / 1.35 <= limits[LIMIT_STEP + step] <= 3 * usual * USD * 1.35
+        # Whoever costs ten times as much at a call is on course: peers cost so many times more in the end.
+        assert limits[LIMIT_STEP + step] == pytest.approx(limits[LIMIT_WARN] * usual / 8, rel=0.2)
     assert (limits[LIMIT_STEP + 4 :] == NEVER).all(), "no peer has made so many calls"
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.baselines import BINS, SUMS
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig, SpendRateConfig, WindowConfig
 from models.counters import COUNTERS
+from models.peer_group import BINS, SUMS
 from models.rolling import EVERYTHING, SLICES
 from models.rollup import RollupEngine
 from models.scopes import Scope

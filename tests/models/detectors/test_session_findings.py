@@ -61,10 +61,10 @@ def factor(finding: dict) -> str:
 
 
 def test_a_session_on_course_is_told_before_it_costs_ten_times(subject):
-    found = apply(subject, [call("s", n, 0.5, tags={"n": str(n)}) for n in range(30)])
+    found = apply(subject, [call("s", n, 1.5, tags={"n": str(n)}) for n in range(10)])
     assert [(f["severity"], f["status"], f["observed_nano_usd"] / USD) for f in found[:2]] == [
-        ("info", "open", 0.5),
-        ("critical", "updated", 10.5),
+        ("info", "open", 1.5),
+        ("warning", "updated", 10.5),
     ]
     assert "on course" in found[0]["reason"]
     assert len({f["id"] for f in found}) == 1
