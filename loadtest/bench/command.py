@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 BENCHES = {
+    "accuracy": "loadtest.accuracy.command:accuracy",
     "checkpoints": "loadtest.bench.checkpoints:checkpoints",
     "report": "loadtest.bench.report:report",
     "stages": "loadtest.bench.stages:stages",
@@ -16,19 +17,23 @@ BENCHES = {
 
 
 class Benches(click.Group):
-    """Commands of BENCHES."""
+    """Commands by ``module:command``."""
+
+    def __init__(self, *args, benches: dict[str, str], **options):
+        super().__init__(*args, **options)
+        self._benches = benches
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(BENCHES)
+        return sorted(self._benches)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in BENCHES:
+        if name not in self._benches:
             return None
-        module, command = BENCHES[name].split(":")
+        module, command = self._benches[name].split(":")
         return getattr(import_module(module), command)
 
 
-@click.group(cls=Benches, invoke_without_command=True)
+@click.group(cls=Benches, benches=BENCHES, invoke_without_command=True)
 @click.option("--quick", is_flag=True, help="Small numbers and single runs, in two or three minutes: does it work?")
 @click.option(
     "--part",
