@@ -267,7 +267,17 @@ class Delivery:
         entry = entry or Entry(self.receiver.name, finding["id"], "pending", 0, now_ms)
         # Not what is queued: a later revision may be in the log and not in the queue yet.
         left = tuple(held for held in entry.pending if held is not finding)
-        entry = replace(
+        told = {}
+        if ok:
+            ended = finding["status"] == "resolved"
+            told = {
+                "told_severity": finding["severity"],
+                "told_ms": now_ms,
+                "told_open": not ended,
+                "ref": "" if ended else ref,
+                "acknowledged_ms": max(entry.acknowledged_ms, finding.get("acknowledged_ms", 0)),
+            }
+        return replace(
             entry,
             state="pending" if left else "sent" if ok else "failed",
             settled_revision=max(entry.settled_revision, finding["revision"]),
@@ -275,16 +285,7 @@ class Delivery:
             detail=detail,
             pending=left,
             group=group,
-        )
-        if not ok:
-            return entry
-        return replace(
-            entry,
-            told_severity=finding["severity"],
-            told_ms=now_ms,
-            told_open=finding["status"] != "resolved",
-            ref="" if finding["status"] == "resolved" else ref,
-            acknowledged_ms=max(entry.acknowledged_ms, finding.get("acknowledged_ms", 0)),
+            **told,
         )
 
     def _hold(self, item: Item, entry: Entry) -> None:

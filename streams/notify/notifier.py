@@ -339,6 +339,8 @@ class Notifier:
 
     def _has_room(self, chunk: Sequence[dict]) -> bool:
         for delivery in self._deliveries.values():
+            if len(delivery.outbox) + len(chunk) <= self._queue_max:
+                continue
             new = {finding["id"] for finding in chunk if not delivery.outbox.holds(finding["id"])}
             if len(delivery.outbox) + len(new) > self._queue_max:
                 return False
