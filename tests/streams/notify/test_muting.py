@@ -3,6 +3,9 @@
 import asyncio
 import json
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from streams.notify.notification_log import Entry, MemoryNotificationLog
 from streams.notify.open_findings import FORGET_MS, OPEN, OpenFindings
 from streams.notify.silence_stage import Silences
@@ -177,3 +180,52 @@ async def test_open_findings_survive_their_encoding(destination, clock, finding,
         copy.apply(Entry.decode(entry.encode()) for entry in log.entries(name))
     assert json.dumps(list(OpenFindings(copy))) == json.dumps([finding(1)])
     assert copy.entries("webhook") == log.entries("webhook") and copy.entries(OPEN) == log.entries(OPEN)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.integers(0, 5), st.sampled_from(["updated", "resolved"]), st.sampled_from(["warning", "critical"])
+        ),
+        st.sampled_from(["restart", "silence", "tick"]),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+async def test_restarts_at_any_moment_change_nothing_in_the_end(steps, clock, finding, receiver, running, destination):
+    """Findings of two teams, grouped by team in PagerDuty: every incident ends, whatever was silent or restarted."""
+    destination.requests, destination.accepted = [], []
+    log, silences, revisions, alive = MemoryNotificationLog(), Silences(), {}, set()
+
+    def change(n, status, severity):
+        revisions[n] = revisions.get(n, 0) + 1
+        (alive.discard if status == "resolved" else alive.add)(n)
+        return finding(n, revisions[n], status, severity, team=f"team-{n % 2}")
+
+    steps = [*steps, *[(n, "resolved", "critical") for n in range(6)], "restart", "tick"]
+    while steps:
+        pager = receiver("pagerduty", destination.url, group_by=["team"])
+        async with running([pager], log, clock, silences=silences) as notifier:
+            while steps and (step := steps.pop(0)) != "restart":
+                if step == "silence":
+                    silences.take(silence(finding(1), clock.now_ms() + 30_000))
+                    notifier.recheck()
+                elif step == "tick":
+                    clock.now += 40
+                    await ticked(notifier)
+                elif step[1] != "resolved" or step[0] in alive:
+                    await notifier.submit_many([change(*step)])
+                    if len(steps) % 3 == 0:
+                        await asyncio.wait_for(notifier.drained(), LIMIT)
+    incidents = {}
+    for body in destination.accepted:
+        incidents.setdefault(body["dedup_key"], []).append(body["event_action"])
+    assert all(actions[0] == "trigger" and actions[-1] == "resolve" for actions in incidents.values()), incidents
+    assert len(incidents) <= 2 and not log.pending("pagerduty") and not log.pending(OPEN)
+    for n, revision in revisions.items():
+        entry = log.get("pagerduty", finding(n)["id"])
+        assert entry is None or (entry.settled_revision == revision and not entry.told_open)
