@@ -1,8 +1,8 @@
 """``python -m loadtest.faults``: proof by counting that nothing is lost and nothing is counted twice.
 
-Each run: a real Kafka broker (shared by the runs), two or three workers with topics and a group of their own, the
-known stream of loadtest.faults.stream, one fault at a random time, and a comparison of every output with the replay
-of the same records. It waits until they agree and everything has been still for a moment, or until time is up.
+Each run: a real Kafka broker (shared by the runs of a job), two or three workers with topics and a group of their own,
+the known stream of loadtest.faults.stream, one fault at a random time, and a comparison of every output with the
+replay of the same records. It waits until they agree and everything has been still for a moment, or until time is up.
 
 Prints a JSON line per run and a summary; exit code 1 if anything differs. A run is done again, up to timing, with
 ``--runs 1 --seed SEED --only FAULT`` as its line says. The logs of runs that differ are kept in ``--keep``.
@@ -282,34 +282,43 @@ def plan(runs: int, seed: int, only: list[str]) -> list[tuple[str, int]]:
     return [(kind, seed + number) for number, kind in enumerate(kinds[:runs])]
 
 
-async def _all(runs: list[tuple[str, int]], form: Form, keep: Path, out) -> list[dict]:
-    lines = []
-    broker = await asyncio.to_thread(KafkaBroker().start)
-    try:
-        for name, seed in runs:
-            folder = Path(tempfile.mkdtemp(prefix=f"tenfold-fault-{name}-{seed}-"))
-            with contextlib.ExitStack() as stack:
-                host, disk = broker, None
-                if SCENARIOS[name].small_disk:
-                    disk = stack.enter_context(SmallDisk())
-                    host = KafkaBroker(parent=disk.folder)
-                    stack.callback(host.stop)
-                    await asyncio.to_thread(host.start)
-                try:
-                    line = await one_run(name, seed, host, form, folder, disk)
-                except Exception as error:
-                    line = {"fault": name, "seed": seed, "ok": False, "differences": [f"the run failed: {error!r}"]}
-            lines.append(line)
-            print(json.dumps(line), file=out, flush=True)
-            if not line["ok"]:
-                kept = keep / f"{name}-{seed}"
-                shutil.rmtree(kept, ignore_errors=True)
-                shutil.copytree(folder, kept)
-                print(f"logs: {kept}", file=sys.stderr)
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        await asyncio.to_thread(broker.stop)
+async def _all(runs: list[tuple[str, int]], form: Form, keep: Path, out, jobs: int) -> list[dict]:
+    left, lines = iter(runs), []
+
+    async def job() -> None:
+        broker = await asyncio.to_thread(KafkaBroker().start)
+        try:
+            for name, seed in left:
+                lines.append(await _line(name, seed, broker, form, keep))
+                print(json.dumps(lines[-1]), file=out, flush=True)
+        finally:
+            await asyncio.to_thread(broker.stop)
+
+    await asyncio.gather(*(job() for _ in range(jobs)))
     return lines
+
+
+async def _line(name: str, seed: int, broker: KafkaBroker, form: Form, keep: Path) -> dict:
+    """One run in a folder of its own, which is kept if anything differs."""
+    folder = Path(tempfile.mkdtemp(prefix=f"tenfold-fault-{name}-{seed}-"))
+    with contextlib.ExitStack() as stack:
+        disk = None
+        if SCENARIOS[name].small_disk:
+            disk = stack.enter_context(SmallDisk())
+            broker = KafkaBroker(parent=disk.folder)
+            stack.callback(broker.stop)
+            await asyncio.to_thread(broker.start)
+        try:
+            line = await one_run(name, seed, broker, form, folder, disk)
+        except Exception as error:
+            line = {"fault": name, "seed": seed, "ok": False, "differences": [f"the run failed: {error!r}"]}
+    if not line["ok"]:
+        kept = keep / f"{name}-{seed}"
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder, kept)
+        print(f"logs: {kept}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    return line
 
 
 def summary(lines: list[dict]) -> dict:
@@ -348,6 +357,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=sorted(SCENARIOS), help="this fault; may be repeated")
     parser.add_argument("--short", action="store_true", help="ten runs, each of its own kind, in five minutes")
     parser.add_argument("--quick", action="store_true", help="the short form's times, whatever the runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with a Kafka of its own")
     parser.add_argument("--out", type=Path, help="write the lines and the summary here as well")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "tenfold-faults", help="logs")
     arguments = parser.parse_args(argv)
@@ -363,7 +373,7 @@ def main(argv: list[str] | None = None) -> int:
         out = sys.stdout
         if arguments.out:
             out = _Tee(sys.stdout, stack.enter_context(arguments.out.open("w")))
-        lines = asyncio.run(_all(runs, form, arguments.keep, out))
+        lines = asyncio.run(_all(runs, form, arguments.keep, out, arguments.jobs))
         totals = summary(lines)
         print(json.dumps({"summary": totals}), file=out, flush=True)
     return 1 if totals["bad"] else 0
