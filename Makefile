@@ -3,21 +3,13 @@ VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 
-.PHONY: demo test faults year lint setup lock clean
+.PHONY: demo test lint setup lock clean
 
 demo: setup
 	@$(BIN)/tenfold demo
 
 test: setup lint
 	@$(BIN)/pytest
-
-# Ten fault runs on real Apache Kafka (Java 17 and Maven): five minutes.
-faults: setup
-	@$(BIN)/pytest -m faults tests/loadtest
-
-# A year of budgets against a plain-Python oracle: two minutes.
-year: setup
-	@$(BIN)/pytest -m year tests/models/budgets
 
 lint: setup
 	@$(BIN)/ruff check -q .
