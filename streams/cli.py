@@ -65,6 +65,7 @@ def cli() -> None:
                               tenfold worker -s kafka:9092
     Send your first event:    tenfold produce events.jsonl -s kafka:9092
     Try it on recorded usage: tenfold replay events.jsonl --out result
+    What 90 days would cost:  tenfold project events.jsonl --limit-usd 50000
     """
 
 
@@ -140,6 +141,57 @@ def score_series(file: Path, out: Path | None) -> None:
 
     with click.open_file(str(out) if out else "-", "w") as target:
         score_file(file, target)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--days", type=click.IntRange(1, 366), default=90, show_default=True, help="How far to look ahead.")
+@click.option("--limit-usd", type=click.FloatRange(min=0, min_open=True), help="Exit with 1 if it costs more.")
+@click.option(
+    "--at",
+    type=click.Choice(("total", "high80", "high95")),
+    default="high80",
+    show_default=True,
+    help="What is held against the limit: the expected cost, or the upper end of a band.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, amounts in nano-USD.")
+@config_option
+def project(
+    files: tuple[str, ...], days: int, limit_usd: float | None, at: str, as_json: bool, config: Path | None
+) -> None:
+    """Say what recorded usage would cost if it went on for 90 days, with a band; a gate for CI.
+
+    FILE as for replay, of at least three whole days. Exits with 1 if --limit-usd is exceeded.
+    """
+    import json
+
+    from streams.files import merge_files
+    from streams.project import project as run
+
+    settings = _settings(config)
+    with _progress("read") as advance:
+        made = run(merge_files(files), settings.engine(), days, advance)
+    values = made.as_dict()
+    if as_json:
+        click.echo(json.dumps(values))
+    else:
+        low80, high80, low95, high95 = (
+            _usd(values[f"{name}_nano_usd"]) for name in ("low80", "high80", "low95", "high95")
+        )
+        click.echo(
+            f"{_usd(made.sample_nano_usd)} in {made.sample_days:.1f} days of {made.events:,} events\n"
+            f"{_usd(made.forecast.total)} in the next {days} days; in 80 of 100 cases {low80} to {high80}, in 95 "
+            f"{low95} to {high95}"
+        )
+        if made.unpriced_events:
+            click.echo(
+                f"not counting about {_usd(made.estimated_nano_usd)} of {made.unpriced_events:,} events without a "
+                "known price"
+            )
+    observed = values[f"{at}_nano_usd"]
+    if limit_usd is not None and observed > limit_usd * 1e9:
+        stderr.print(f"over the limit of ${limit_usd:,.2f}: {at} is {_usd(observed)}", soft_wrap=True)
+        sys.exit(1)
 
 
 @cli.command()
