@@ -11,6 +11,12 @@ demo: setup
 test: setup lint
 	@$(BIN)/pytest
 
+# Everything that README says about speed, measured here: 15 minutes, Java 17 and Maven.
+bench: setup
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/tenfold bench --out loadtest/results/bench.json
+	@$(BIN)/tenfold bench report loadtest/results/bench.json --out loadtest/results/bench.svg
+
 lint: setup
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check .
