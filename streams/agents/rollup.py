@@ -17,7 +17,7 @@ from schemas.codec import decode, encode
 from streams.agents.rejects import rejected_row
 from streams.agents.stateful import StatefulAgent
 from streams.definitions import Definitions
-from streams.producer import Producer
+from streams.producer import Producer, Row
 from streams.state.store import StateStore
 from streams.topics import Topics
 from streams.transport import PartitionBatch
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 REVISIONS_PER_EPOCH = 10**9
 """A revision is 10**9 times the owner's epoch and a count: whatever a former owner published, or still does, is lower.
 Below 2**53 for nine million owners, so that every JSON reader has it exact."""
+SPEND_ROWS = 500
+"""Encoded without a pause, some 5 ms."""
 
 
 class RollupAgent(StatefulAgent):
@@ -122,10 +124,10 @@ class RollupAgent(StatefulAgent):
         topics, send = self._topics, self._producer.send
         self._metrics.findings_raised(out.findings)
         self._metrics.budgets_published(out.budgets)
-        for row in out.spend:
-            scope = Scope(row["scope_kind"], row["team"], row["model"], row["agent"], row["use_case"])
-            key = f"{scope.key}@{row['window_start']}+{row['window_ms']}"
-            await send(topics.spend.name, key.encode(), encode("window_spend", row))
+        for at in range(0, len(out.spend), SPEND_ROWS):
+            # The topic has one partition. Handed over one by one, a row costs six times as much.
+            await self._producer.send_many(topics.spend.name, 0, map(_spend, out.spend[at : at + SPEND_ROWS]))
+            await asyncio.sleep(0)
         for status in out.budgets:
             key = f"{status['budget']}@{status['period']}"
             await send(topics.budgets.name, key.encode(), encode("budget_status", status))
@@ -139,3 +141,8 @@ class RollupAgent(StatefulAgent):
             await send(topics.anomalies.name, finding["id"].encode(), encode("finding", finding))
         if out.findings:
             log.info("findings_raised", agent="rollup", findings=[finding["id"] for finding in out.findings])
+
+
+def _spend(row: dict) -> Row:
+    scope = Scope(row["scope_kind"], row["team"], row["model"], row["agent"], row["use_case"])
+    return f"{scope.key}@{row['window_start']}+{row['window_ms']}".encode(), encode("window_spend", row)

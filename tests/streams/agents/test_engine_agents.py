@@ -41,6 +41,10 @@ class FakeProducer:
         assert len(key or b"") + len(value or b"") < MAX_REQUEST_BYTES - 1_000, f"too large for {topic}"
         self.sent.append((topic, key, value))
 
+    async def send_many(self, topic, partition, rows):
+        for key, value in rows:
+            await self.send(topic, key, value, partition=partition)
+
     async def flush(self):
         sent = len(self.sent)
         await asyncio.sleep(0)
