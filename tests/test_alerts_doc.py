@@ -30,6 +30,8 @@ def test_the_configuration_runs(tmp_path, monkeypatch):
     from streams.alerts_command import sample
 
     loaded = settings(BLOCKS[0], tmp_path, monkeypatch)
+    assert set(SECRETS.values()) <= set(loaded.secrets()), "a secret that no log line would be searched for"
+    assert not [value for value in SECRETS.values() if value in repr(loaded)]
     links = build_links(loaded, SpendSeries())
     one = sample(1_763_996_400_000)
     told = Notification(one["id"], (Change(one, "opened"),), (one,), at_ms=1_763_996_400_000)

@@ -22,7 +22,7 @@ _GONE = ("message_not_found", "cant_update_message", "edit_window_closed")
 
 class SlackReceiver(Receiver):
     Config = SlackConfig
-    update_rates = (Rate(50 / 60, 3),)
+    update_rates = (Rate(40 / 60, 10),)
 
     def __init__(self, config: SlackConfig, links: Links | None = None) -> None:
         super().__init__(config, links)
