@@ -15,6 +15,7 @@ Called by models.rollup only.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -28,6 +29,7 @@ from models.learners.team_vector import TeamVectors
 from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
+from models.verdicts import Verdicts
 
 NAME = "spend_rate"
 SILENCE = "silence"
@@ -152,6 +154,7 @@ class RateWatch:
     def __init__(self, config: EngineConfig):
         self.config = config
         self.learner = TeamVectors(config.learner)
+        self.verdicts = Verdicts()
         self._minute = _Watch(SpendRate(config.spend_rate, config.spend_rate.window_ms))
         self._hour = _Watch(SpendRate(config.spend_rate, HOUR_MS)) if self._minute.size_ms < HOUR_MS else None
         self.changed = True
@@ -195,7 +198,7 @@ class RateWatch:
 
     def _judge(self, watch: _Watch, panes: MergedPanes, start_ms: int, now_ms: int) -> list[dict]:
         observed = watch.spend(panes, start_ms)
-        judged = watch.rates.judge(observed.astype(np.float64), start_ms, self._eligible(watch))
+        judged = watch.rates.judge(observed.astype(np.float64), start_ms, self._eligible(watch, start_ms))
         expected = np.rint(np.minimum(judged.expected, _MAX_NANO_USD)).astype(np.int64)
         findings = []
         # Teams and models first: whether a part is reported depends on them.
@@ -210,8 +213,26 @@ class RateWatch:
         watch.pass_to(start_ms + watch.size_ms)
         return findings
 
-    def _eligible(self, watch: _Watch) -> np.ndarray:
-        """bool[n]: minute by minute if they are dense, by hour sums if not."""
+    def feedback(self, feedback: Mapping) -> None:
+        """What a person said (``schemas/feedback.avsc``); any number of repeats, in any order, changes nothing."""
+        self.changed = True
+        verdict = self.verdicts.take(feedback)
+        if verdict is None:
+            return
+        size_ms, scope, steps = verdict
+        for watch in (self._minute, self._hour):
+            if watch is not None and watch.size_ms == size_ms and scope in watch.rows:
+                watch.rates.verdict(watch.rows[scope], steps)
+
+    def _eligible(self, watch: _Watch, start_ms: int) -> np.ndarray:
+        """bool[n]: minute by minute if they are dense, by hour sums if not; nothing that is planned."""
+        eligible = self._own(watch)
+        planned = self.verdicts.planned(start_ms)
+        if planned:
+            eligible &= np.array([f"{key.kind}:{key.label}" not in planned for key in watch.keys], np.bool_)
+        return eligible
+
+    def _own(self, watch: _Watch) -> np.ndarray:
         if watch is not self._hour:
             return ~watch.rates.sparse()
         sparse = self._minute.rates.sparse()
@@ -261,8 +282,10 @@ class RateWatch:
         critical = spent >= self.config.session_outlier.ratio * usual
         key = (scope.key, incident.opened_ms) + ((watch.size_ms,) if watch is self._hour else ())
         windows = int(judged.windows[row])
+        id = finding_id(NAME, *key)
+        self.verdicts.remember(id, watch.size_ms, scope)
         return make_finding(
-            id=finding_id(NAME, *key),
+            id=id,
             revision=incident.revision,
             status=status,
             detector=NAME,
@@ -358,6 +381,7 @@ class RateWatch:
             "minute": self._minute.snapshot(),
             "hour": None if self._hour is None else self._hour.snapshot(),
             "learner": self.learner.snapshot(),
+            "verdicts": self.verdicts.snapshot(),
             "window_ms": self._minute.size_ms,
         }
 
@@ -366,6 +390,7 @@ class RateWatch:
         """As it was; a window size that has changed begins with an empty past, since its levels mean nothing now."""
         self = cls(config)
         self.learner = TeamVectors.restore(config.learner, snapshot["learner"])
+        self.verdicts = Verdicts.restore(snapshot["verdicts"])
         if snapshot["window_ms"] == self._minute.size_ms:
             self._minute = _restore(self._minute, snapshot["minute"])
             if self._hour is not None:

@@ -12,7 +12,7 @@ here: an engine that gets other scopes' budgets reports them as unspent (BerriAI
 Cost: see models.panes_merge. Called by streams.agents.rollup and streams.replay.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from models.rolling import EVERYTHING
 from models.sources import Sources
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 
 
 @dataclass(slots=True)
@@ -86,6 +86,10 @@ class RollupEngine:
     def finish(self, now_ms: int) -> RollupOutputs:
         """The input is over (replay): close the minute of the newest event too."""
         return self._publish(self.sources.finish(), now_ms)
+
+    def feedback(self, feedback: Mapping) -> None:
+        """Take one Feedback dict: what a person said about a finding, or about a scope; repeats change nothing."""
+        self.rates.feedback(feedback)
 
     def learner_score(self, team: str) -> float | None:
         """How unusual the team's latest closed window is, in [0, 1]; None if not learnt yet."""

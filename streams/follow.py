@@ -5,11 +5,15 @@ who look on (the demo's live page). One consumer per call, no commits, no group,
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from schemas.codec import decode
 from streams.errors import FatalError
+
+log = structlog.get_logger()
 
 POLL_MS = 200
 
@@ -36,6 +40,19 @@ async def read(
                         yield record
     finally:
         await consumer.stop()
+
+
+def decoded(schema: str, records: Iterable[ConsumerRecord]) -> list[dict]:
+    """The dicts in ``records``; one that is none is named in the log and passed over."""
+    found = []
+    for record in records:
+        if record.value is None:
+            continue
+        try:
+            found.append(decode(schema, record.value))
+        except Exception as error:  # fastavro raises what its C code met. Something else writes to our topic.
+            log.error(f"{schema}_unreadable", offset=record.offset, error=repr(error))
+    return found
 
 
 async def follow(

@@ -9,13 +9,12 @@ next owner reads on from the last one.
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from models.engine import STATE_VERSION as USAGE_VERSION
 from models.rollup import STATE_VERSION as ROLLUP_VERSION
-from schemas.codec import decode
 from schemas.decode import Decoder
 from streams.agents.adapt import AdaptAgent
 from streams.agents.alert import AlertAgent
@@ -27,7 +26,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.config import Settings
 from streams.config_sections import WebSettings
 from streams.errors import RetryableError
-from streams.follow import follow
+from streams.follow import decoded, follow
 from streams.memory import freeze_objects, keep_freed_memory
 from streams.notify.receivers import build_links
 from streams.producer import Producer
@@ -118,14 +117,19 @@ async def run_worker(settings: Settings) -> None:
         caught_up = asyncio.Event()
 
         def take_baselines(records) -> None:
-            usage.take_baselines(readable_baselines(records))
+            usage.take_baselines(decoded("baseline", records))
+
+        def take_feedback(records) -> None:
+            feedback = decoded("feedback", records)
+            alert.take_feedback(feedback)
+            rollup.take_feedback(feedback)
 
         decisions, decisions_read = Decisions(clock_ms), asyncio.Event()
         flush = settings.flush
         stop = asyncio.Event()
         timers = [
             follow(client_settings, topics.baselines.name, take_baselines, caught_up=caught_up),
-            follow(client_settings, topics.feedback.name, alert.take_feedback, caught_up=alert.feedback_read),
+            follow(client_settings, topics.feedback.name, take_feedback, caught_up=alert.feedback_read),
             follow(
                 client_settings,
                 topics.budget_definitions.name,
@@ -171,19 +175,6 @@ def alert_routes(settings: WebSettings, producer: Producer, topic: str) -> list:
 
     charts = [chart_route(settings.chart_key.get_secret_value())] if settings.chart_key is not None else []
     return charts + interaction_routes(settings, store, clock_ms)
-
-
-def readable_baselines(records: Iterable) -> list[dict]:
-    """The Baseline dicts in Kafka records; one that is none is named in the log and passed over."""
-    baselines = []
-    for record in records:
-        if record.value is None:
-            continue
-        try:
-            baselines.append(decode("baseline", record.value))
-        except Exception as error:  # fastavro raises what its C code met. Something else writes to our topic.
-            log.error("baseline_unreadable", offset=record.offset, error=repr(error))
-    return baselines
 
 
 async def _first(*waits: Awaitable, seconds: float) -> None:

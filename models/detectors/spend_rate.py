@@ -519,10 +519,9 @@ class SpendRate:
         flags[:, SILENT] = np.where(silent, flags[:, SILENT] + 1, told)
         return silent, silent & ~was
 
-    def verdict(self, row: int, true: bool) -> None:
-        """What a person says of an incident of this key: a true one takes back that it raised the guard."""
-        step = -GUARD_STEP if true else GUARD_STEP
-        self.values[row, GUARD] = max(self.values[row, GUARD] + step, 0.0)
+    def verdict(self, row: int, steps: int) -> None:
+        """What people say of an incident of this key moves its guard; it is never below 0."""
+        self.values[row, GUARD] = max(self.values[row, GUARD] + steps * GUARD_STEP, 0.0)
 
     def calm(self) -> bool:
         """No key is in an incident."""

@@ -109,17 +109,10 @@ class AlertAgent:
         self._accepted[batch.tp.partition] = batch.next_offset
         self._metrics.set_pending(self._notifier.pending_by_receiver())
 
-    def take_feedback(self, records: Iterable) -> None:
-        """Records of the feedback topic, in order; what is none is named and passed over."""
-        for record in records:
-            if record.value is None:
-                continue
-            try:
-                feedback = decode("feedback", record.value)
-            except Exception as error:  # fastavro raises what its C code met.
-                log.error("feedback_unreadable", offset=record.offset, error=repr(error))
-                continue
-            if self._silences.take(feedback) and self._notifier is not None:
+    def take_feedback(self, feedback: Iterable[dict]) -> None:
+        """Feedback dicts, in order."""
+        for said in feedback:
+            if self._silences.take(said) and self._notifier is not None:
                 self._notifier.recheck()
 
     async def tick(self) -> None:

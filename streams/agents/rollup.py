@@ -31,6 +31,9 @@ Below 2**53 for nine million owners, so that every JSON reader has it exact."""
 SPEND_ROWS = 500
 """Encoded without a pause, some 5 ms."""
 
+MAX_FEEDBACK = 20_000
+"""What people said that is kept for a partition that comes later; engines know what they have heard."""
+
 
 class RollupAgent(StatefulAgent):
     """All partials partitions assigned to this worker."""
@@ -80,6 +83,16 @@ class RollupAgent(StatefulAgent):
             engine.set_budgets(self._config.budgets, self._clock_ms())
         # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
         engine.expect(self._topics.usage.partitions, self._clock_ms())
+
+        for feedback in self._feedback:
+            engine.feedback(feedback)
+
+    def take_feedback(self, feedback: Iterable[dict]) -> None:
+        """Feedback dicts, in order: for the engines that are here and those that come."""
+        for said in feedback:
+            self._feedback.append(said)
+            for engine in self._engines.values():
+                engine.feedback(said)
 
     async def handle(self, batch: PartitionBatch) -> None:
         """Merge one batch of partials; nothing is sent until ``publish``."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig, SpendRateConfig, WindowConfig
 from models.counters import COUNTERS
+from models.detectors.spend_rate import GUARD
 from models.peer_group import BINS, SUMS
 from models.rolling import EVERYTHING, SLICES
 from models.rollup import RollupEngine
@@ -465,6 +466,48 @@ def test_a_team_that_stops_is_a_silence_until_it_goes_on():
     assert opened["expected_nano_usd"] == pytest.approx(22 * USD, rel=0.1)
     assert opened["id"] == resolved["id"] and resolved["revision"] == 2
     assert "has stopped" in opened["reason"]
+
+
+def said(verdict, finding_id="", at_ms=1, until_ms=0, **scope):
+    return {
+        **{"finding_id": finding_id, "verdict": verdict, "at_ms": at_ms, "until_ms": until_ms},
+        **{"scope_kind": "", "scope_name": "", "detector": "", "user": "u", "source": "cli", **scope},
+    }
+
+
+def guards(engine):
+    watch = engine.rates._minute
+    return {key.label: float(watch.rates.values[row, GUARD]) for row, key in enumerate(watch.keys)}
+
+
+def test_verdicts_move_the_bar_once_whatever_is_read_again_and_survive_a_restart():
+    engine = RollupEngine(EngineConfig())
+    opened = next(f for f in demo(engine) if f["scope_kind"] == "team")
+    before = guards(engine)["payments"]
+    step = 0.6
+    for verdict, at_ms, change in (
+        ("false", 5, step),
+        ("false", 5, step),
+        ("true", 4, step),
+        ("acknowledged", 9, step),
+    ):
+        engine.feedback(said(verdict, opened["id"], at_ms))
+        assert guards(engine)["payments"] == pytest.approx(before + change)
+    engine = RollupEngine.restore(EngineConfig(), [as_stored(engine.take_delta(EVERYTHING))])
+    engine.feedback(said("false", opened["id"], 5))
+    assert guards(engine)["payments"] == pytest.approx(before + step)
+    engine.feedback(said("true", opened["id"], 6))
+    assert guards(engine)["payments"] == pytest.approx(max(before - step, 0.0), abs=1e-9)
+    engine.feedback(said("false", "nobody knows", 7))
+
+
+def test_what_is_planned_opens_nothing_until_its_end():
+    until = T0 + 1_000 * MINUTE_MS
+    for end, kinds in ((until, {"model"}), (T0, {"team", "model"})):
+        engine = RollupEngine(EngineConfig())
+        engine.feedback(said("planned", until_ms=end, scope_kind="team", scope_name="payments"))
+        rates = [f for f in demo(engine) if f["detector"] == "spend_rate"]
+        assert {f["scope_kind"] for f in rates} == kinds
 
 
 def test_learner_scores_reach_findings_and_can_be_asked_for():

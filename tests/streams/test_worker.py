@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from schemas.codec import encode
-from streams.worker import Background, readable_baselines
+from streams.follow import decoded
+from streams.worker import Background
 
 BASELINE = {"level": 3, "team": "", "agent": "", "model": "", "cost_bins": [1.0], "event_bins": [2.0]}
 BASELINE |= {"sums": [3.0], "revision": 4}
@@ -15,7 +16,7 @@ BASELINE |= {"sums": [3.0], "revision": 4}
 def test_baselines_that_are_none_are_passed_over():
     values = [b"", encode("baseline", BASELINE), None, b"\xff" * 40]
     records = [SimpleNamespace(offset=offset, value=value) for offset, value in enumerate(values)]
-    assert readable_baselines(records) == [BASELINE]
+    assert decoded("baseline", records) == [BASELINE]
 
 
 async def test_the_first_background_job_that_fails_is_reported_and_an_orderly_end_is_not():

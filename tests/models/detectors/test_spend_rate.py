@@ -413,11 +413,10 @@ def test_a_silence_that_lasts_a_day_is_over():
 
 def test_every_incident_raises_the_bar_and_a_true_one_takes_that_back():
     spiky = noisy(300, sd=0.05) + [4 * USD] * 2 + noisy(12, seed=3, sd=0.05)
-    for true, guard in ((None, 0.6), (True, 0.0), (False, 1.2)):
+    for steps, guard in ((0, 0.6), (-1, 0.0), (1, 1.2), (-5, 0.0)):
         watch = SpendRate(SpendRateConfig(), 10 * MINUTE_MS)
         run(watch, spiky)
-        if true is not None:
-            watch.verdict(0, true)
+        watch.verdict(0, steps)
         assert watch.values[0, sr.GUARD] == pytest.approx(guard, abs=0.01)
 
 
