@@ -7,6 +7,8 @@ import click
 from loadtest.bench.command import Benches
 
 PARTS = {
+    "forecast": "loadtest.accuracy.forecast:forecast_part",
+    "rates": "loadtest.accuracy.rates:rates",
     "sessions": "loadtest.accuracy.sessions:sessions",
 }
 """``module:command`` by name."""

@@ -60,21 +60,23 @@ def kinds() -> list[tuple[float, str]]:
     return [(factor, length) for factor in FACTORS for length in DURATIONS] + [(0.0, "6h")]
 
 
-def draw(week: np.ndarray, rng: np.random.Generator, per_kind: int) -> list[Event]:
+def draw(week: np.ndarray, rng: np.random.Generator, per_kind: int, of: list[tuple[float, str]]) -> list[Event]:
     """Events for one tenant's week 2; a tenant may have too few windows that are worth one."""
     events = []
-    for factor, length in kinds():
+    for factor, length in of:
         starts = np.flatnonzero(week[: WEEK - DURATIONS["permanent"]] >= MIN_WORTH)
         if len(starts):
             events += [Event(factor, length, int(start)) for start in rng.choice(starts, per_kind)]
     return events
 
 
-def measure(tenants: Tenants, watcher: Watcher, seed: int = SEED, per_kind: int = EVENTS_PER_KIND) -> dict:
+def measure(
+    tenants: Tenants, watcher: Watcher, seed: int = SEED, per_kind: int = EVENTS_PER_KIND, of: list | None = None
+) -> dict:
     """Raw outcomes: ``false`` int[n] and, for each event, its tenant, kind, delay in windows (-1: missed), dollars."""
     rng = np.random.default_rng(seed)
     settle, weeks = tenants.spend[:, :WEEK], tenants.spend[:, WEEK:]
-    events = [draw(week, rng, per_kind) for week in weeks]
+    events = [draw(week, rng, per_kind, of or kinds()) for week in weeks]
     copies = max(map(len, events)) + 1
     test = np.repeat(weeks, copies, axis=0)
     for i, of_tenant in enumerate(events):

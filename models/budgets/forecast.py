@@ -10,7 +10,7 @@ A band is ``spent + rest x exp(quantile x spread)``. ``spread`` is the standard 
 spend, drawn towards PRIOR_VARIANCE as if that had been seen for PRIOR_DAYS: a steady team gets a narrow band, a bursty
 or a new one a wide one. The quantiles are those of ln(actual / expected rest) / spread on real tenants, conformal in
 that a fixed half of the tenants sets them and the other half tests them (``loadtest/accuracy/forecast.py``,
-docs/detectors.md). They come from periods of two weeks: in a longer one the band says less than it seems.
+docs/rates.md). They come from periods of two weeks: in a longer one the band says less than it seems.
 
 Guarantee: low95 <= low80 <= total <= high80 <= high95, and nothing is below what is spent already. Cost: some 50 us.
 Source: split conformal prediction with normalised scores, Lei et al., Distribution-Free Predictive Inference for

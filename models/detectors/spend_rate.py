@@ -38,7 +38,7 @@ hour alone only with ten times the dollar floor.
 
 Scoring never learns: ``score`` leaves the state alone and ``update`` is told what was hot. Cost: 2.9 kB a key, about
 0.2 us a key and window. Late amendments of a window that was judged do not judge it again.
-Measured in docs/detectors.md.
+Measured in docs/rates.md.
 
 Sources: winsorised EWMA with seasonal slots after Holt and Winters; Page, Continuous Inspection Schemes, Biometrika
 1954 (CUSUM); Gibbs and Candes, Adaptive Conformal Inference Under Distribution Shift, NeurIPS 2021. Called by
