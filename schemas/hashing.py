@@ -72,7 +72,7 @@ def fold(_typing, a, b):
     return types.uint64(types.uint64, types.uint64), codegen
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def hash_span(address, length, k0, k1, k2):
     """(hash uint64, high bits uint64) of ``length`` int64 bytes at ``address``; high bits are 0 iff all is ASCII.
 
