@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 MAX_PARTIALS_BYTES = 256 << 10
 """Of one partials record: a worker that catches up has more to say than a record can hold."""
+ADVANCE_MS = 1_000
+"""Between two looks for sessions that have ended, each of which passes over all of them: 5 ms for a million."""
 HEARTBEAT_MS = 1_000
 """A partition without changes still says how far it is, so that merged windows can close."""
 
@@ -63,6 +65,7 @@ class UsageAgent(StatefulAgent):
         self._quiet_since_ms: dict[int, int] = {}
         """Since when a partition is known to have nothing new."""
         self._last_partials_ms: dict[int, int] = defaultdict(int)
+        self._advanced_ms: dict[int, int] = defaultdict(int)
         self._baselines: dict[tuple, dict] = {}
         self._highwater: dict[int, int] = {}
 
@@ -148,7 +151,9 @@ class UsageAgent(StatefulAgent):
     async def _publish(self, partition: int) -> None:
         now_ms = self._clock_ms()
         engine = self._engines[partition]
-        await self._send(engine.advance(now_ms))
+        if abs(now_ms - self._advanced_ms[partition]) >= ADVANCE_MS:
+            self._advanced_ms[partition] = now_ms
+            await self._send(engine.advance(now_ms))
         if not self._at_end(partition):
             # Behind, or cut off from the brokers: there may well be more, and windows must wait for it.
             self._quiet_since_ms[partition] = now_ms
