@@ -20,8 +20,11 @@ SKIPPED, MISSING = -2, -1
 
 
 @njit(cache=True, nogil=True)
-def _assign(keep, hashes, columns, keys, rows, combo):
-    """Set ``combo`` int32[n] of the rows to keep; returns how many are not registered yet (MISSING)."""
+def _assign(keep, hashes, columns, keys, rows, combo, missing_rows, missing_keys):
+    """Set ``combo`` int32[n] of the rows to keep; returns how many are not registered yet (MISSING).
+
+    missing_rows int64, missing_keys uint64: those rows and their keys, room for n.
+    """
     missing = 0
     last_key = np.uint64(0)
     last = np.int32(MISSING)
@@ -37,16 +40,10 @@ def _assign(keep, hashes, columns, keys, rows, combo):
             last = find(keys, rows, key)
         combo[i] = last
         if last == MISSING:
+            missing_rows[missing] = i
+            missing_keys[missing] = key
             missing += 1
     return missing
-
-
-@njit(cache=True, nogil=True)
-def _key_of(hashes, row, columns):
-    key = np.uint64(0x5851F42D4C957F2D)
-    for c in columns:
-        key = mix(key, hashes[row, c])
-    return key
 
 
 class Combos:
@@ -79,16 +76,19 @@ class Combos:
 
         ``register_group(team, agent, model) -> int`` numbers the peer group of a new combo.
         """
-        combo = np.empty(len(keep), np.int32)
-        missing = _assign(keep, columns.hash, _COLUMNS, self._index.keys, self._index.rows, combo)
+        n = len(keep)
+        combo, rows, keys = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.uint64)
+        missing = self._run(keep, columns, combo, rows, keys)
         if missing:
-            for row in np.flatnonzero(combo == MISSING):
-                key = np.uint64(_key_of(columns.hash, row, _COLUMNS))
-                found = find(self._index.keys, self._index.rows, key)
-                if found == MISSING:
-                    found = self._register(key, tuple(columns.text(row, name) for name in NAMES), register_group)
-                combo[row] = found
+            _, first = np.unique(keys[:missing], return_index=True)
+            for at in np.sort(first).tolist():
+                row = int(rows[at])
+                self._register(keys[at], tuple(columns.text(row, name) for name in NAMES), register_group)
+            self._run(keep, columns, combo, rows, keys)
         return combo
+
+    def _run(self, keep: np.ndarray, columns: Columns, combo: np.ndarray, rows: np.ndarray, keys: np.ndarray) -> int:
+        return _assign(keep, columns.hash, _COLUMNS, self._index.keys, self._index.rows, combo, rows, keys)
 
     def _register(self, key: np.uint64, names: tuple[str, ...], register_group) -> int:
         number = self._count

@@ -82,8 +82,10 @@ def mark_fresh(generations, logs, state, limit, status, source, event_id, fresh)
 
 @njit(cache=True, nogil=True)
 def _fill(log, slots):
-    for key in log:
-        _add(slots, key)
+    for i in range(len(log)):
+        if i + AHEAD < len(log):
+            prefetch_slot(slots, log[i + AHEAD])
+        _add(slots, log[i])
 
 
 class DedupeSet:

@@ -1,11 +1,15 @@
 """The index against a plain dict, with removals and long probe runs."""
 
+import mmap
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from models.hashtable import MAPPED_BYTES, MIN_CAPACITY, Index, find, grown, prefetch, put, remove
+from models.hashtable import MAPPED_BYTES, MIN_CAPACITY, RESERVING_ROWS, Index, find, grown, prefetch, put, remove
 
 # Few distinct low bits, so that keys collide and probe runs wrap around the end of the table.
 keys = st.builds(
@@ -58,6 +62,18 @@ def test_grown_keeps_contents_where_pages_come_from_the_kernel():
         assert np.array_equal(bigger[: len(table)], table) and not bigger[len(table) :].any()
         bigger[-1] = 7
         table = bigger
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's account of memory")
+def test_room_that_is_not_used_takes_no_memory():
+    def resident_bytes():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    array = np.ones((RESERVING_ROWS, 16), np.int64)
+    before = resident_bytes()
+    bigger = grown(array, len(array) + 1)
+    assert len(bigger) == 4 * len(array)
+    assert resident_bytes() - before < 1.5 * array.nbytes
 
 
 def test_any_row_may_be_asked_for():
