@@ -10,6 +10,7 @@ BENCHES = {
     "accuracy": "loadtest.accuracy.command:accuracy",
     "checkpoints": "loadtest.bench.checkpoints:checkpoints",
     "report": "loadtest.bench.report:report",
+    "scaling": "loadtest.bench.scaling:scaling",
     "stages": "loadtest.bench.stages:stages",
     "storm": "loadtest.bench.storm:storm",
 }

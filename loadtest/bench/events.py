@@ -6,7 +6,7 @@ fastavro encoding with a few bytes of fixed width overwritten (ids, time, tokens
 tests decode them again with fastavro. The same seed gives the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ MODELS = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-pro")
 ID_HEX = 32
 """Digits of event and session ids."""
 ZIPF_EXPONENT = 1.1
+LEFT_OUT = ("agent", "use_case", "environment", "user", "response_id")
+"""By a lean event."""
 CHUNK = 100_000
 MIN_TOKENS, MAX_TOKENS = 64, 8191
 """Whose zigzag varints have two bytes."""
@@ -33,10 +35,16 @@ class Load:
     sessions: int = 100_000
     teams: int = 101
     """Not a multiple of the partitions, so that every team is in all of them."""
-    keys: Literal["uniform", "zipf"] = "uniform"
+    keys: Literal["uniform", "zipf", "new"] = "uniform"
+    """``new``: every event has a session of its own."""
     partitions: int = 4
     padding: int = 0
     """Bytes added to each event, in its ``region``."""
+    lean: bool = False
+    """No fields but those that identify, attribute and price an event."""
+    first: int = 0
+    """Number of the first event: ids and new sessions follow from it."""
+    first_session: int = 0
     events_per_second: int = 500_000
     start_ms: int = START_MS
     """Event time of the first event."""
@@ -51,19 +59,24 @@ def session_numbers(load: Load) -> Iterator[np.ndarray]:
         edges = np.cumsum(weights) / weights.sum()
     for at in range(0, load.events, CHUNK):
         n = min(CHUNK, load.events - at)
-        if load.keys == "zipf":
-            yield np.minimum(np.searchsorted(edges, rng.random(n)), load.sessions - 1)
+        if load.keys == "new":
+            yield load.first_session + load.first + np.arange(at, at + n)
+        elif load.keys == "zipf":
+            yield load.first_session + np.minimum(np.searchsorted(edges, rng.random(n)), load.sessions - 1)
         else:
-            yield rng.integers(0, load.sessions, n)
+            yield load.first_session + rng.integers(0, load.sessions, n)
 
 
-def values(load: Load) -> Iterator[tuple[np.ndarray, list[bytes]]]:
-    """(session int64[n], Avro values) in chunks, in order of event time."""
+def values(
+    load: Load, numbers: Callable[[Load], Iterator[np.ndarray]] = session_numbers
+) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+    """(session int64[n], Avro values) in chunks, in order of event time; ``numbers`` chooses the sessions."""
     encoder = Encoder(load)
     at = 0
-    for sessions in session_numbers(load):
+    for sessions in numbers(load):
         number = at + np.arange(len(sessions))
-        yield sessions, encoder.encode(number, sessions, load.start_ms + number * 1000 // load.events_per_second)
+        time_ms = load.start_ms + number * 1000 // load.events_per_second
+        yield sessions, encoder.encode(load.first + number, sessions, time_ms)
         at += len(sessions)
 
 
@@ -132,6 +145,8 @@ class _Template:
             "output_tokens": MAX_TOKENS,
             "response_id": "r" * 18,
         }
+        if load.lean:
+            event = {name: value for name, value in event.items() if name not in LEFT_OUT}
         data = encode("usage_event", event)
         self.bytes = np.frombuffer(data, np.uint8)
         self.event_id = data.index(b"E" * ID_HEX)

@@ -104,16 +104,15 @@ class Batch:
     end: np.ndarray
 
 
-def batches(load: Load, size: int) -> list[Batch]:
-    """The load in deliveries of ``size`` events."""
+def deliveries(values: list[bytes], size: int) -> list[Batch]:
+    """The values in deliveries of ``size`` events."""
     out: list[Batch] = []
-    for _, chunk in values(load):
-        for at in range(0, len(chunk), size):
-            part = chunk[at : at + size]
-            end = np.cumsum([len(value) for value in part], dtype=np.int64)
-            start = np.concatenate([np.zeros(1, np.int64), end[:-1]])
-            # Writable, as the transport's payloads are: kernels compile anew for read-only arrays.
-            out.append(Batch(np.frombuffer(bytearray(b"".join(part)), np.uint8), start, end))
+    for at in range(0, len(values), size):
+        part = values[at : at + size]
+        end = np.cumsum([len(value) for value in part], dtype=np.int64)
+        start = np.concatenate([np.zeros(1, np.int64), end[:-1]])
+        # Writable, as the transport's payloads are: kernels compile anew for read-only arrays.
+        out.append(Batch(np.frombuffer(bytearray(b"".join(part)), np.uint8), start, end))
     return out
 
 
@@ -122,7 +121,8 @@ class Run:
     """One engine fed with batches."""
 
     timer: Timer = field(default_factory=Timer)
-    config: EngineConfig = field(default_factory=EngineConfig)
+    partition: int = 0
+    events_per_flush: int = FLUSH_EVENTS
     engine: UsageEngine = field(init=False)
     events: int = 0
     _decoder: Decoder = field(init=False)
@@ -130,8 +130,9 @@ class Run:
     _flushed: int = 0
 
     def __post_init__(self):
-        self.engine = UsageEngine(self.config, 0, PriceTable())
-        self._decoder = Decoder(self.config.hash_key)
+        config = EngineConfig()
+        self.engine = UsageEngine(config, self.partition, PriceTable())
+        self._decoder = Decoder(config.hash_key)
 
     def feed(self, batch: Batch, now_ms: int) -> None:
         """Apply one batch; flush and checkpoint when enough has come."""
@@ -141,7 +142,7 @@ class Run:
         with self.timer.stage("rest"):
             self.engine.apply(columns, first + n, now_ms)
         self.events += n
-        if self.events - self._flushed >= FLUSH_EVENTS:
+        if self.events - self._flushed >= self.events_per_flush:
             self._flushed = self.events
             with self.timer.stage("output"):
                 self.engine.advance(now_ms)
@@ -154,12 +155,13 @@ class Run:
 
 def measure(load: Load, size: int, warm_up: int = WARM_UP_EVENTS) -> dict:
     """ns per event by stage of ``load``, and of ``warm_up`` events before that are not counted."""
-    deliveries = batches(replace(load, events=warm_up + load.events), size)
-    now_ms = START_MS + 1_000 + (warm_up + load.events) * 1_000 // load.events_per_second
+    load = replace(load, events=warm_up + load.events)
+    batches = [batch for _, chunk in values(load) for batch in deliveries(chunk, size)]
+    now_ms = START_MS + 1_000 + load.events * 1_000 // load.events_per_second
     run = Run()
     with run.timer.watching():
         counting = False
-        for batch in deliveries:
+        for batch in batches:
             if not counting and run.events >= warm_up:
                 run.timer.seconds.clear()
                 counting, before = True, run.events
@@ -168,7 +170,7 @@ def measure(load: Load, size: int, warm_up: int = WARM_UP_EVENTS) -> dict:
     spent = {name: run.timer.seconds.get(name, 0.0) * 1e9 / events for name in (*BUDGET_NS, *ELSE) if name != "else"}
     return {
         "events": events,
-        "bytes_per_event": round(sum(len(batch.payload) for batch in deliveries) / run.events),
+        "bytes_per_event": round(sum(len(batch.payload) for batch in batches) / run.events),
         "events_per_batch": size,
         "sessions": load.sessions,
         "keys": load.keys,

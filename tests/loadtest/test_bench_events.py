@@ -28,3 +28,12 @@ def test_every_event_is_sound_and_its_own(keys):
 def test_without_padding_an_event_has_some_two_hundred_bytes():
     [(_, encoded)] = values(Load(events=1_000))
     assert 180 <= np.mean([len(value) for value in encoded]) <= 220
+
+
+def test_lean_events_new_sessions_and_later_starts():
+    load = Load(events=200, keys="new", lean=True, first=1_000, start_ms=START_MS + 60_000, events_per_second=1_000)
+    ((sessions, encoded),) = values(load)
+    events = [decode("usage_event", value) for value in encoded]
+    assert sessions.tolist() == list(range(1_000, 1_200)) and len({event["session_id"] for event in events}) == 200
+    assert [event["event_time"] for event in events] == [START_MS + 60_000 + number for number in range(200)]
+    assert {len(value) for value in encoded} <= set(range(110, 150)) and events[0]["user"] == ""
