@@ -3,6 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
+from loadtest.accuracy.command import PARTS
 from loadtest.bench.command import BENCHES, bench
 
 
@@ -11,3 +12,10 @@ def test_help_of_every_bench(name):
     shown = CliRunner().invoke(bench, [name, "--help"])
     assert shown.exit_code == 0, shown.output
     assert f"bench {name}" in shown.output and "--out" in shown.output
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_help_of_every_part_of_accuracy(part):
+    shown = CliRunner().invoke(bench, ["accuracy", part, "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert f"bench accuracy {part}" in shown.output and "--out" in shown.output
