@@ -89,9 +89,13 @@ def settings(services: Services, servers: str, teams: int) -> str:
 @click.option("--findings", default=10_000, show_default=True, type=click.IntRange(1, 1_000_000))
 @click.option("--teams", default=50, show_default=True, type=click.IntRange(1, 100))
 @click.option("--seconds", default=0.0, show_default=True, help="Spread the storm over so long; 0: as fast as it goes.")
-def storm(findings: int, teams: int, seconds: float) -> None:
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the result.")
+def storm(findings: int, teams: int, seconds: float, out: Path | None) -> None:
     """A storm of findings: delay, messages per channel and minute, and that none is lost."""
-    click.echo(json.dumps(asyncio.run(run(findings, teams, seconds))))
+    text = json.dumps(asyncio.run(run(findings, teams, seconds)))
+    click.echo(text)
+    if out:
+        out.write_text(text + "\n")
 
 
 async def run(count: int, teams: int, seconds: float) -> dict:
