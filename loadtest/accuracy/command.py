@@ -8,6 +8,7 @@ from loadtest.bench.command import Benches
 
 PARTS = {
     "forecast": "loadtest.accuracy.forecast:forecast_part",
+    "learners": "loadtest.accuracy.learners:learners",
     "rates": "loadtest.accuracy.rates:rates",
     "sessions": "loadtest.accuracy.sessions:sessions",
 }
