@@ -6,6 +6,7 @@ replay of partials changes nothing; what is published again after a restart over
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -54,6 +55,7 @@ class RollupAgent(StatefulAgent):
         self._config = config
         self._topics = topics
         self._clock_ms = clock_ms
+        self._feedback: deque[dict] = deque(maxlen=MAX_FEEDBACK)
         self._definitions = Definitions(config.budgets)
         self.definitions_read = asyncio.Event()
         """To be set once ``take_definitions`` has had all that is there."""
@@ -83,7 +85,6 @@ class RollupAgent(StatefulAgent):
             engine.set_budgets(self._config.budgets, self._clock_ms())
         # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
         engine.expect(self._topics.usage.partitions, self._clock_ms())
-
         for feedback in self._feedback:
             engine.feedback(feedback)
 
