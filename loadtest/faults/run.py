@@ -359,8 +359,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the short form's times, whatever the runs")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, each with a Kafka of its own")
     parser.add_argument("--out", type=Path, help="write the lines and the summary here as well")
+    parser.add_argument("--resume", action="store_true", help="leave out the runs that --out has already")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "tenfold-faults", help="logs")
     arguments = parser.parse_args(argv)
+    if arguments.resume and not (arguments.out and arguments.out.exists()):
+        parser.error("--resume needs --out FILE with the lines of the runs that were done")
     log.configure("error")
     kinds = arguments.only or (list(SHORT) if arguments.short else list(SCENARIOS))
     if "disk_full" in kinds and not arguments.only and (lacking := SmallDisk.missing()):
@@ -372,11 +375,19 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         out = sys.stdout
         if arguments.out:
-            out = _Tee(sys.stdout, stack.enter_context(arguments.out.open("w")))
-        lines = asyncio.run(_all(runs, form, arguments.keep, out, arguments.jobs))
-        totals = summary(lines)
+            out = _Tee(sys.stdout, stack.enter_context(arguments.out.open("a" if arguments.resume else "w")))
+        done = _lines(arguments.out) if arguments.resume else []
+        known = {(line["fault"], line["seed"]) for line in done}
+        runs = [run for run in runs if run not in known]
+        totals = summary(done + asyncio.run(_all(runs, form, arguments.keep, out, arguments.jobs)))
         print(json.dumps({"summary": totals}), file=out, flush=True)
     return 1 if totals["bad"] else 0
+
+
+def _lines(file: Path) -> list[dict]:
+    """Runs that are in a file of lines; a summary or a line that was cut off is none."""
+    lines = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+    return [line for line in lines if "fault" in line]
 
 
 class _Tee:
