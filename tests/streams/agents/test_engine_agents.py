@@ -398,6 +398,18 @@ async def test_budgets_come_and_go_by_the_topic_of_definitions(bench):
     assert bench.producer.of(TOPICS.budgets, "budget_status") == []
 
 
+async def test_feedback_reaches_engines_that_are_here_and_those_that_come(bench):
+    said = {"finding_id": "", "scope_kind": "team", "scope_name": "a", "detector": "", "verdict": "planned"}
+    said |= {"until_ms": NOW_MS, "user": "", "source": "cli", "at_ms": 1}
+    await bench.rollup.assign(0)
+    bench.rollup.take_feedback([said])
+    assert bench.rollup._engines[0].rates.verdicts.planned(NOW_MS - 1) == {"team:a"}
+    bench.rollup.drop(0)
+    await bench.rollup.assign(0)
+    assert bench.rollup._engines[0].rates.verdicts.planned(NOW_MS - 1) == {"team:a"}
+    assert bench.rollup._engines[0].rates.verdicts.planned(NOW_MS) == set()
+
+
 async def test_what_a_successor_publishes_has_a_higher_revision_than_anything_before(bench):
     await bench.usage.assign(0)
     await bench.rollup.assign(0)
