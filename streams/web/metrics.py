@@ -6,7 +6,8 @@ hostile names can neither fill this process nor Prometheus. Never a session, a u
 reads "unknown", since Prometheus takes an empty label for none.
 
 Counters start at 0 with the process and count what this worker did: a batch that is read again after a crash
-counts again. The topics are exact; these are for watching. Cost: some 2 us for each row of a batch's spend.
+counts again. The topics are exact; these are for watching. A batch's spend is added up first and reaches Prometheus'
+counters when they are asked for: a row costs some 1 us instead of 10.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,6 +128,8 @@ class Metrics:
         self._reason, self._budget, self._detector = BoundedNames(50), BoundedNames(), BoundedNames(50)
         self._seen_alerts: dict[tuple[str, str], None] = {}
         self._lag_partitions: dict[str, set[int]] = {}
+        self._spent: dict[tuple[str, ...], Sequence[int]] = {}
+        """By team, model, provider and kind: not counted yet."""
         self._spend: dict[tuple[str, str, str, str], tuple[Counter, list[tuple[int, Counter]]]] = {}
 
     def batch_applied(
@@ -148,7 +151,15 @@ class Metrics:
         self._late.inc(late)
         for reason, count in (rejected or {}).items():
             self._quarantined.labels(self._reason(reason)).inc(count)
-        for team, model, provider, kind, counters in spend:
+        for *key, counters in spend:
+            known = self._spent.get(series := tuple(key))
+            self._spent[series] = counters if known is None else [a + b for a, b in zip(known, counters, strict=True)]
+        if len(self._spent) > MAX_SERIES:
+            self._count_spent()
+
+    def _count_spent(self) -> None:
+        spent, self._spent = self._spent, {}
+        for (team, model, provider, kind), counters in spent.items():
             usd, tokens = self._series(team, model, provider, kind)
             usd.inc(counters[COST] / USD)
             for counter, child in tokens:
@@ -219,6 +230,7 @@ class Metrics:
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type."""
+        self._count_spent()
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     def _series(self, team: str, model: str, provider: str, kind: str) -> tuple[Counter, list[tuple[int, Counter]]]:
