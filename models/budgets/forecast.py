@@ -12,7 +12,7 @@ or a new one a wide one. The quantiles are those of ln(actual / expected rest) /
 that a fixed half of the tenants sets them and the other half tests them (``loadtest/accuracy/forecast.py``,
 docs/rates.md). They come from periods of two weeks: in a longer one the band says less than it seems.
 
-Guarantee: low95 <= low80 <= total <= high80 <= high95, and nothing is below what is spent already. Cost: some 50 us.
+Guarantee: low95 <= low80 <= total <= high80 <= high95, and nothing is below what is spent already. Cost: some 0.2 ms.
 Source: split conformal prediction with normalised scores, Lei et al., Distribution-Free Predictive Inference for
 Regression, JASA 2018. Called by models.budgets.monitor.
 """

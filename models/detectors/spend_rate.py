@@ -36,8 +36,8 @@ it, and with one hour of history it is zero.
 Keys active in less than 95 % of their windows are sparse: only the hour sums of a second instance may alert, and one
 hour alone only with ten times the dollar floor.
 
-Scoring never learns: ``score`` leaves the state alone and ``update`` is told what was hot. Cost: 2.9 kB a key, about
-0.2 us a key and window. Late amendments of a window that was judged do not judge it again.
+Scoring never learns: ``score`` leaves the state alone and ``update`` is told what was hot. Cost: 2.6 kB a key, 0.1 to
+0.3 us a key and window. Late amendments of a window that was judged do not judge it again.
 Measured in docs/rates.md.
 
 Sources: winsorised EWMA with seasonal slots after Holt and Winters; Page, Continuous Inspection Schemes, Biometrika
