@@ -114,7 +114,9 @@ async def one_run(
         destination = await stack.enter_async_context(Destination())
         config = folder / "tenfold.toml"
         config.write_text(
-            CONFIG
+            # Which finding mutes which depends on which came first: here every one must be told.
+            "inhibit = []\n"
+            + CONFIG
             + WORKER_CONFIG.format(
                 servers=broker.bootstrap,
                 prefix=prefix,
