@@ -33,6 +33,9 @@ MAX_PARTIALS_BYTES = 256 << 10
 """Of one partials record: a worker that catches up has more to say than a record can hold."""
 ADVANCE_MS = 1_000
 """Between two looks for sessions that have ended, each of which passes over all of them: 5 ms for a million."""
+BEHIND_RECORDS = 100_000
+"""Not yet read of a partition: some tenths of a second of a busy worker."""
+BEHIND_FLUSH_MS = 1_000
 HEARTBEAT_MS = 1_000
 """A partition without changes still says how far it is, so that merged windows can close."""
 
@@ -110,10 +113,17 @@ class UsageAgent(StatefulAgent):
             self._observe(batch, columns.status, out, seconds)
 
     async def flush(self) -> None:
-        """Publish the partials of every partition that changed or has been quiet for a second."""
+        """Publish the partials of every partition that changed or has been quiet for a second.
+
+        Partials are cumulative, and each costs rollup as much as it costs here. So a partition that is far behind,
+        whose windows are late anyway, publishes once a second and spends its time on catching up.
+        """
         async with self._lock:
+            now_ms, lag = self._clock_ms(), self.lag_records()
             for partition in list(self._engines):
-                await self._publish(partition)
+                since_ms = now_ms - self._last_partials_ms[partition]
+                if lag.get(partition, 0) <= BEHIND_RECORDS or since_ms >= BEHIND_FLUSH_MS:
+                    await self._publish(partition)
 
     def take_baselines(self, records: list[dict]) -> None:
         """Merged peer baselines from rollup, for all partitions here and those still to come."""

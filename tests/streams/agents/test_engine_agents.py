@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -156,6 +157,21 @@ async def test_a_batch_becomes_partials_that_say_how_far_it_is(bench):
     assert {(r["next_offset"], r["watermark"], r["source_partition"]) for r in records} == {
         (3, NOW_MS - 5_000 - CONFIG.windows.lateness_ms, 0)
     }
+
+
+async def test_a_partition_that_is_far_behind_publishes_once_a_second(bench):
+    clock = [NOW_MS]
+    bench.usage._clock_ms = lambda: clock[0]
+    await bench.usage.assign(0)
+    published = []
+    for number, (later_ms, left) in enumerate([(0, 10**6), (200, 10**6), (400, 10**6), (1_000, 10**6), (1_100, 10)]):
+        clock[0] = NOW_MS + later_ms
+        batch = batch_of([event(number)], first=number)
+        await bench.usage.handle(replace(batch, highwater=number + 1 + left))
+        await bench.usage.flush()
+        published.append(len(bench.producer.of(TOPICS.partials, "partials")))
+    assert published == [1, 1, 1, 2, 3]
+    assert merged(bench.producer.of(TOPICS.partials, "partials")) == {"a": 5 * 2_500_000}
 
 
 async def test_more_changes_than_a_record_holds_go_out_in_several(bench):
