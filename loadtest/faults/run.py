@@ -133,7 +133,9 @@ async def one_run(
         cluster.add(**scenario.first_worker(rng))
         for _ in range(rng.choice((1, 1, 2))):
             cluster.add()
-        records = make_stream(seed, partitions=PARTITIONS, now_ms=int(time.time() * 1000))
+        # In threads: another job's destination must go on answering.
+        now_ms = int(time.time() * 1000)
+        records = await asyncio.to_thread(make_stream, seed, partitions=PARTITIONS, now_ms=now_ms)
         expected = await asyncio.to_thread(replay, settings.engine(), records)
         outputs = await stack.enter_async_context(Outputs(settings.connection().client_options(), topics))
         await _until_ready(cluster)
