@@ -47,7 +47,6 @@ servers = ["{servers}"]
 [transport]
 # The embedded broker holds the first join back for half a session timeout.
 session_timeout = "10s"
-heartbeat_interval = "1s"
 
 [topics]
 partitions = 4

@@ -110,7 +110,7 @@ class TransportSettings(Section):
     )
     """Static membership: a restart within ``session_timeout`` moves no partition."""
     session_timeout: DurationMs = _duration(45_000, "1s", ge=1_000, le=1_800_000)
-    heartbeat_interval: DurationMs = _duration(3_000, "100ms", ge=100, le=600_000)
+    heartbeat_interval: DurationMs = _duration(1_000, "100ms", ge=100, le=600_000)
     rebalance_timeout: DurationMs = _duration(60_000, "1s", ge=1_000, le=1_800_000)
     fetch_max_wait: DurationMs = _duration(100, "1ms", le=30_000)
     """How long a broker holds a fetch that has nothing to give: part of the delay of a quiet topic."""

@@ -189,7 +189,7 @@ async def _first(*waits: Awaitable, seconds: float) -> None:
 
 def _for_embedded(settings: Settings) -> Settings:
     """The embedded broker holds the first join back for half a session timeout."""
-    quick = {"session_timeout": 10_000, "heartbeat_interval": 1_000}
+    quick = {"session_timeout": 10_000}
     return settings.model_copy(update={"transport": settings.transport.model_copy(update=quick)})
 
 

@@ -61,7 +61,6 @@ partitions = {PARTITIONS}
 [transport]
 group = "{{prefix}}"
 session_timeout = "{SESSION_SECONDS:.0f}s"
-heartbeat_interval = "1s"
 
 [flush]
 checkpoint_interval = "1s"

@@ -64,7 +64,7 @@ class TransportSettings:
     """Deliveries that may wait in front of an agent; a full buffer holds fetching back."""
     commit_interval_ms: int = 1_000
     session_timeout_ms: int = 45_000
-    heartbeat_interval_ms: int = 3_000
+    heartbeat_interval_ms: int = 1_000
     rebalance_timeout_ms: int = 60_000
     max_poll_interval_ms: int = 300_000
     request_timeout_ms: int = 90_000

@@ -53,7 +53,6 @@ servers = ["{bootstrap}"]
 group = "{name}"
 # The embedded broker holds the first join back for half a session timeout.
 session_timeout = "{session_timeout}"
-heartbeat_interval = "1s"
 [topics]
 prefix = "{name}."
 partitions = 4
