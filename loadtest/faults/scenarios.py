@@ -170,6 +170,8 @@ async def disk_full(stage: Stage) -> None:
     deadline = time.monotonic() + 20.0
     while stage.broker.process.poll() is None and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
+    # It took notes until now.
+    stage.cut_broker()
     if stage.broker.process.poll() is None:
         stage.problems.append("the broker went on without disk space for 20 s")
         stage.broker.kill()
