@@ -1,4 +1,4 @@
-"""Canonical usage events by the million, for benches: made as arrays, sent to a topic with librdkafka.
+"""Canonical usage events by the million, for benches: made as arrays.
 
 Every event is plain Avro of ``schemas/usage_event.avsc``, about 200 bytes, keyed by its session, in the partition
 ``session % partitions``; its team is ``session % teams``, its model ``model_of(session)``. An event is a copy of one
@@ -198,35 +198,3 @@ def _put_varint(rows: np.ndarray, at: int, value: np.ndarray) -> None:
     for byte in range(width):
         last = byte == width - 1
         rows[:, at + byte] = zigzag >> 7 * byte & 127 | (0 if last else 128)
-
-
-def fill_topic(bootstrap: str, topic: str, load: Load) -> None:
-    """Send the load with librdkafka, lz4, in batches as large as a busy producer makes them; returns when stored."""
-    from confluent_kafka import Producer
-
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "compression.type": "lz4",
-            "linger.ms": 100,
-            "batch.size": 1 << 20,
-            "batch.num.messages": 10_000,
-            "queue.buffering.max.messages": 1_000_000,
-            "queue.buffering.max.kbytes": 1 << 20,
-        }
-    )
-    keys: dict[int, bytes] = {}
-    for sessions, chunk in values(load):
-        for session, value in zip(sessions.tolist(), chunk, strict=True):
-            key = keys.get(session)
-            if key is None:
-                key = keys[session] = session_key(session)
-            while True:
-                try:
-                    producer.produce(topic, value, key, partition=session % load.partitions)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-        producer.poll(0)
-    if left := producer.flush(120):
-        raise TimeoutError(f"{left} events could not be sent to {topic} within 120 s")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from loadtest.bench import machine
-from loadtest.bench.events import Load, fill_topic
+from loadtest.bench.events import Load
+from loadtest.bench.fill import fill_topic
 from loadtest.bench.latency import latency
 from loadtest.bench.memory import bytes_per_session
 from loadtest.bench.race import CONTENDERS, cores, pinned, race
