@@ -27,7 +27,7 @@ import numpy as np
 from models.config import DAY_MS, RunawayConfig, SessionOutlierConfig
 from models.counters import COST, EVENTS
 from models.hashtable import grown
-from models.peer_group import LOWEST_EVENTS, STEP_SUMS, SUMS, PeerGroup, Usual, bin_of
+from models.peer_group import GUARD, LOWEST_EVENTS, SAID, STEP_SUMS, SUMS, PeerGroup, Usual, bin_of
 from models.rolling import due
 from models.session_kernels import (
     BINS,
@@ -42,6 +42,7 @@ from models.session_kernels import (
     NEVER,
     STEPS,
 )
+from models.session_verdicts import Change
 from models.sessions import EndedRuns
 
 TEAM_AGENT = 4
@@ -141,24 +142,30 @@ class Baselines:
             self._judge(self._numbers[names])
         return self._numbers[names]
 
-    def observe(self, groups: np.ndarray, runs: EndedRuns) -> None:
+    def observe(self, groups: np.ndarray, runs: EndedRuns, normal: np.ndarray | None = None) -> np.ndarray:
         """Learn from ended runs; groups int[k]. Runs without a cost teach nothing.
 
-        A flagged run counts as one at the threshold ratio, so that outliers do not hide the next ones.
+        A flagged run counts as one at the threshold ratio, so that outliers do not hide the next ones, unless people
+        said that it was none (``normal`` bool[k]). Returns the bins int[k] that the costs count in as outliers.
         """
         cost, events = runs.sums[:, COST].astype(np.float64), runs.sums[:, EVENTS]
+        true_bin = np.searchsorted(COST_EDGES, cost, side="right")
         for index in np.flatnonzero(runs.level > 0):
             stats = self.stats[groups[index]]
             if stats is not None:
                 cost[index] = min(cost[index], self.config.ratio * stats.expected_nano_usd)
-        cost_bin = np.searchsorted(COST_EDGES, cost, side="right")
+        capped_bin = np.searchsorted(COST_EDGES, cost, side="right")
+        usual = runs.level == 0
+        if normal is not None:
+            usual |= normal
+        cost_bin = np.where(usual, true_bin, capped_bin)
         event_bin = bin_of(events.astype(np.float64), LOWEST_EVENTS)
         days = runs.times[:, 2] // DAY_MS
         sums = np.zeros((len(runs), SUMS), np.int64)
-        sums[:, :STEP_SUMS] = runs.sums * (runs.level == 0)[:, None]
+        sums[:, :STEP_SUMS] = runs.sums * usual[:, None]
         reached = events[:, None] >= 1 << np.arange(STEPS)
         path = [reached, runs.path * reached.astype(np.int64), cost_bin[:, None] * reached]
-        sums[:, STEP_SUMS:] = np.stack(path, axis=2).reshape(len(runs), -1)
+        sums[:, STEP_SUMS:GUARD] = np.stack(path, axis=2).reshape(len(runs), -1)
         for index in np.flatnonzero(runs.sums[:, COST] > 0).tolist():
             for key in self._fed[groups[index]]:
                 slot = (key, int(days[index]))
@@ -170,6 +177,38 @@ class Baselines:
                 self._sums[row] += sums[index]
                 self._changed[row] = True
                 self._dirty.add(slot)
+        return capped_bin
+
+    def correct(self, change: Change) -> None:
+        """What people said of a session: its group's guard, and what it has taught if it is over.
+
+        Days that are forgotten stay so.
+        """
+        told = change.told
+        if change.steps and (self._expired_day is None or told.day >= self._expired_day):
+            self._sums[self._said((chain(told.team, told.agent, told.model)[0], told.day)), GUARD] += change.steps
+        if not change.teaches:
+            return
+        reached = told.counters[EVENTS] >= 1 << np.arange(STEPS)
+        for key in groups_fed(told.team, told.agent, told.taught_model):
+            if (key, told.taught_day) not in self._own:
+                continue
+            row = self._said((key, told.taught_day))
+            self._bins[row, 0, told.taught_bin] -= change.teaches
+            self._bins[row, 0, told.true_bin] += change.teaches
+            self._sums[row, :STEP_SUMS] += change.teaches * np.array(told.counters)
+            # The third of each step's sums: the bin in the end.
+            self._sums[row, STEP_SUMS + 2 : GUARD : 3] += change.teaches * (told.true_bin - told.taught_bin) * reached
+
+    def _said(self, slot: tuple[GroupKey, int]) -> int:
+        """The row of a group's day of which something was said."""
+        row = self._own.get(slot)
+        if row is None:
+            row = self._take_row(slot)
+        self._sums[row, SAID] += 1
+        self._changed[row] = True
+        self._dirty.add(slot)
+        return row
 
     def _take_row(self, slot: tuple[GroupKey, int]) -> int:
         if self._free:
@@ -282,9 +321,11 @@ class Baselines:
             usual=merged.usual,
         )
         expected = float(np.exp(mu))
-        warn = expected * config.ratio * np.exp(config.warn_margin * se)
+        own = self._merged.get(keys[0])
+        ratio = config.ratio * np.exp(0.0 if own is None else own.guard)
+        warn = expected * ratio * np.exp(config.warn_margin * se)
         page = max(
-            expected * config.ratio * np.exp(config.page_margin * se),
+            expected * ratio * np.exp(config.page_margin * se),
             expected + config.min_excess_nano_usd,
         )
         if stats.n >= P99_MIN_BASELINE:

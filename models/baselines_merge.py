@@ -1,9 +1,9 @@
 """Peer baselines merged over source partitions and days: what closed sessions cost lately.
 
-Guarantee: for each (group, day, source partition) the greatest (next_offset, sessions, bins) wins, so repeats and
-reordering change nothing. The histogram of a group is the sum over its days, each weighted by 0.5 ** (age in days /
-half_life_days), where age counts back from the newest day. Sessions end by the clock of their partition, so two
-messages with one next_offset may differ: the one with more sessions is the later one.
+Guarantee: for each (group, day, source partition) the greatest (next_offset, sessions, verdicts, bins) wins, so
+repeats and reordering change nothing. The histogram of a group is the sum over its days, each weighted by 0.5 ** (age
+in days / half_life_days), where age counts back from the newest day. Sessions end by the clock of their partition, so
+two messages with one next_offset may differ: the one with more sessions, or more said by people, is the later one.
 
 Newest day: the latest one that is not beyond the day after the watermark; a producer whose clock is years ahead
 would otherwise age everybody's baseline to nothing (apache/metron PR#1197, for baselines).
@@ -17,7 +17,7 @@ import numpy as np
 from models.baselines import GroupKey
 from models.config import DAY_MS, SessionOutlierConfig
 from models.hashtable import grown
-from models.peer_group import SUMS
+from models.peer_group import SAID, SUMS
 from models.rolling import due
 from models.session_kernels import BINS
 
@@ -52,25 +52,27 @@ class MergedBaselines:
                 continue
             key = (part["level"], part["team"], part["agent"], part["model"])
             bins = np.array((part["cost_bins"], part["event_bins"]), np.int64)
+            sums = np.zeros(SUMS, np.int64)
+            sums[: len(part["sums"])] = part["sums"]
             sources = self._parts.setdefault(key, {}).setdefault(part["day"], {})
             row = sources.get(source)
             if row is None:
                 row = sources[source] = self._take_row((key, part["day"], source))
-            elif not self._is_newer(row, next_offset, bins):
+            elif not self._is_newer(row, next_offset, bins, sums):
                 continue
             self._next_offset[row] = next_offset
             self._bins[row] = bins
-            self._sums[row] = part["sums"]
+            self._sums[row] = sums
             self._changed[row] = True
             self._days.add(part["day"])
             self._dirty.add(key)
 
-    def _is_newer(self, row: int, next_offset: int, bins: np.ndarray) -> bool:
+    def _is_newer(self, row: int, next_offset: int, bins: np.ndarray, sums: np.ndarray) -> bool:
         known = int(self._next_offset[row])
         if next_offset != known:
             return next_offset > known
-        stored = self._bins[row]
-        return (bins[0].sum(), *bins.ravel().tolist()) > (stored[0].sum(), *stored.ravel().tolist())
+        stored, said = self._bins[row], self._sums[row, SAID]
+        return (bins[0].sum(), sums[SAID], *bins.ravel().tolist()) > (stored[0].sum(), said, *stored.ravel().tolist())
 
     def _take_row(self, name: tuple[GroupKey, int, int]) -> int:
         if self._free:

@@ -12,27 +12,30 @@ peers may be known then and the finding may have changed more or less often on t
 Nothing here does I/O or reads a clock. Called by streams.agents.usage and streams.replay.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.baselines import Baselines
 from models.combos import Combos
-from models.config import EngineConfig
-from models.counters import COUNTERS, event_counters
+from models.config import DAY_MS, EngineConfig
+from models.counters import COST, COUNTERS, event_counters
 from models.dedupe import DedupeSet
 from models.detectors.runaway_agent import runaway_finding
+from models.detectors.session_outlier import NAME as SESSION_OUTLIER
 from models.detectors.session_outlier import session_finding
 from models.detectors.session_story import SessionView
 from models.detectors.unit_price import UnitPrice
+from models.findings import finding_id
 from models.pricing import UNPRICED, PriceTable
-from models.session_kernels import PROJECTED, RUNAWAY
+from models.session_kernels import COST_EDGES, PROJECTED, RUNAWAY
+from models.session_verdicts import Change, SessionVerdicts
 from models.sessions import Candidates, EndedRuns, Sessions
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
 MAX_NAME_BYTES = 4096
 """Of each string of an event. Findings, windows and state carry names on, several at once and in keys, and a record
@@ -71,6 +74,7 @@ class UsageEngine:
         self.baselines = Baselines(config.session_outlier, config.runaway)
         self.panes = Panes(config.windows)
         self.unit_price = UnitPrice(config.unit_price)
+        self.verdicts = SessionVerdicts()
         self._has_model = np.zeros(0, np.bool_)
 
     def apply(self, columns: Columns, next_offset: int, now_ms: int) -> UsageOutputs:
@@ -161,6 +165,14 @@ class UsageEngine:
         """Take merged peer baselines (Baseline dicts) from rollup; later batches are judged by them."""
         self.baselines.merge(records)
 
+    def feedback(self, feedback: Mapping) -> None:
+        """Take one Feedback dict: what a person said about a session's finding; repeats change nothing."""
+        self._correct(self.verdicts.take(feedback))
+
+    def _correct(self, change: Change | None) -> None:
+        if change is not None:
+            self.baselines.correct(change)
+
     def _combo_has_model(self) -> np.ndarray:
         if len(self._has_model) != len(self.combos):
             self._has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
@@ -199,7 +211,11 @@ class UsageEngine:
             watch_ids=found.watch_ids[index] if watched else None,
             event_ids=[columns.text(int(found.event[index]), "event_id")],
         )
-        return [self._judged(view, costly)]
+        finding = self._judged(view, costly)
+        if level > 0 and costly:
+            team, agent, _, model, _ = view.names
+            self._correct(self.verdicts.tell(finding["id"], team, agent, model, view.times[2] // DAY_MS))
+        return [finding]
 
     def _judged(self, view: SessionView, costly: bool) -> dict:
         return (
@@ -251,7 +267,17 @@ class UsageEngine:
             )
             if level or runs.signals[index] & (PROJECTED | RUNAWAY):
                 out.findings += self._resolved(runs, index, now_ms)
-        self.baselines.observe(self.combos.group[runs.combo], runs)
+        flagged = {
+            index: finding_id(SESSION_OUTLIER, runs.session_id[index], int(runs.times[index][0]))
+            for index in np.flatnonzero((runs.level > 0) & (runs.sums[:, COST] > 0)).tolist()
+        }
+        normal = np.array([index in flagged and self.verdicts.is_normal(flagged[index]) for index in range(len(runs))])
+        capped_bin = self.baselines.observe(self.combos.group[runs.combo], runs, normal)
+        for index, id in flagged.items():
+            sums, day = runs.sums[index].tolist(), int(runs.times[index][2]) // DAY_MS
+            true_bin = int(np.searchsorted(COST_EDGES, sums[COST], side="right"))
+            model = self.combos.names[runs.combo[index]][3]
+            self.verdicts.end(id, day, model, int(capped_bin[index]), true_bin, sums)
 
     def _spend(self) -> list[tuple[str, str, str, str, list[int]]]:
         leaves = self.panes.leaves
@@ -283,6 +309,7 @@ class UsageEngine:
             "baselines": self.baselines.take_delta(slice_number),
             "panes": self.panes.take_delta(slice_number),
             "unit_price": self.unit_price.take_delta(),
+            "verdicts": self.verdicts.take_delta(slice_number),
         }
 
     @classmethod
@@ -302,7 +329,7 @@ class UsageEngine:
                 self = cls(config, delta["partition"], prices)
             self.next_offset = delta["next_offset"]
             self.watermark.value_ms = delta["watermark"]
-            for name in ("dedupe", "combos", "sessions", "baselines", "panes", "unit_price"):
+            for name in ("dedupe", "combos", "sessions", "baselines", "panes", "unit_price", "verdicts"):
                 getattr(self, name).load_delta(delta[name])
         if self is None:
             raise ValueError("no delta to restore from")

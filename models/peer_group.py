@@ -16,7 +16,13 @@ LOWEST_EVENTS = 1
 STEP_SUMS = len(COUNTERS)
 """Where the sums of the steps begin: for each of STEPS the number of runs that reached it, the sums of their cost bins
 at that call and in the end."""
-SUMS = STEP_SUMS + 3 * STEPS
+GUARD = STEP_SUMS + 3 * STEPS
+"""Sum of what people said of the group's findings: 1 for each that was none, -1 for each that was one."""
+SAID = GUARD + 1
+"""How often anything was said: of two histograms with as many sessions, the one with more is the later."""
+SUMS = SAID + 1
+GUARD_STEP, MAX_GUARD = 0.1, 0.7
+"""Each "not an anomaly" lifts a group's limits by a tenth, all together to twice at most (ln 2)."""
 TOKEN_WEIGHTS = {INPUT: 1.0, CACHE_READ: 0.1, CACHE_WRITE: 1.25, OUTPUT: 5.0}
 """What a token of each kind usually costs against an input token: how much of a dearer token is mix, how much price."""
 
@@ -82,6 +88,7 @@ class PeerGroup:
         "event_bins",
         "events_median",
         "events_p99",
+        "guard",
         "m",
         "n",
         "p99",
@@ -97,6 +104,7 @@ class PeerGroup:
         sums = self.sums = np.zeros(SUMS)
         sums[: len(record["sums"])] = record["sums"]
         self.n = float(self.cost_bins.sum())
+        self.guard = float(np.clip(GUARD_STEP * sums[GUARD], 0.0, MAX_GUARD))
         if self.n <= 0:
             return
         middle = np.log(quantiles(self.cost_bins, MIDDLE, LOWEST_COST_NANO_USD))
@@ -111,7 +119,7 @@ class PeerGroup:
         self.events_p99 = quantile(self.event_bins, 0.99, LOWEST_EVENTS)
         events, tokens = max(float(sums[EVENTS]), 1.0), float(sums[list(TOKEN_WEIGHTS)].sum())
         self.usual = Usual(float(sums[COST]) / events, tokens / events, token_weight(sums) / max(tokens, 1.0))
-        self.steps = _steps(sums[STEP_SUMS:].reshape(STEPS, 3), min_baseline)
+        self.steps = _steps(sums[STEP_SUMS:GUARD].reshape(STEPS, 3), min_baseline)
 
 
 def _steps(sums: np.ndarray, min_baseline: int) -> list[tuple[int, float, float]]:

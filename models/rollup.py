@@ -26,7 +26,7 @@ from models.rolling import EVERYTHING
 from models.sources import Sources
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 
 
 @dataclass(slots=True)

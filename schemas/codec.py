@@ -35,9 +35,13 @@ def encode(name: str, record: dict) -> bytes:
     return out.getvalue()
 
 
+_ADDED = {"feedback": b"\0"}
+"""What the fields that a schema has gained at its end hold by default: records of before end without them."""
+
+
 def decode(name: str, value: bytes) -> dict:
-    """The record in ``value``, written with this version's schema; timestamps are integers (ms)."""
-    return fastavro.schemaless_reader(io.BytesIO(value), _raw_schema(name))
+    """The record in ``value``, written with this version's schema or one before; timestamps are integers (ms)."""
+    return fastavro.schemaless_reader(io.BytesIO(value + _ADDED.get(name, b"")), _raw_schema(name))
 
 
 @cache

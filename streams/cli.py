@@ -7,6 +7,7 @@ packages (``demo``) join through the entry point group ``tenfold.commands``, so 
 """
 
 import asyncio
+import getpass
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -93,8 +94,13 @@ def worker(config: Path | None, servers: str | None, web_port: int | None) -> No
     "--out", "-o", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to."
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 if any event was rejected.")
+@click.option(
+    "--feedback",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSONL of what people said meanwhile: finding_id, verdict and at_ms (ms) of each.",
+)
 @config_option
-def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None) -> None:
+def replay(files: tuple[str, ...], out: Path, strict: bool, feedback: Path | None, config: Path | None) -> None:
     """Run the whole engine over event files, without a broker.
 
     FILE is .jsonl, .jsonl.gz, .avro or .parquet, each sorted by time within the lateness; - is JSONL on standard
@@ -104,14 +110,16 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None)
     Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, decisions.jsonl, rejected.jsonl and
     summary.json to --out.
     """
+    from streams.feedback_command import read_feedback
     from streams.files import merge_files
     from streams.replay import replay_to
 
     settings = _settings(config)
+    said = [] if feedback is None else read_feedback(feedback)
     rejected: list[dict] = []
     with _progress("replayed") as advance:
         events = merge_files(files, on_error=lambda error: rejected.append(_bad_line(error)))
-        summary = replay_to(events, settings.engine(), out, advance, rejected)
+        summary = replay_to(events, settings.engine(), out, advance, rejected, said)
     table = Table("team", "cost", box=None, pad_edge=False)
     for team, cost in sorted(summary["cost_nano_usd_by_team"].items(), key=lambda item: -item[1]):
         table.add_row(team or "(unknown)", _usd(cost))
@@ -125,6 +133,32 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, config: Path | None)
     console.print(f"findings: {findings}\nwritten to {out}/", soft_wrap=True)
     if strict and summary["rejected"]:
         sys.exit(1)
+
+
+@cli.command(name="feedback")
+@click.argument("finding_id", metavar="FINDING_ID")
+@click.argument("verdict", type=click.Choice(("true", "false", "planned", "acknowledged", "silenced")))
+@click.option("--note", default="", help="Why; kept with the verdict.")
+@click.option("--hours", type=click.FloatRange(min=0, max=24 * 366), default=0.0, help="How long planned or silenced.")
+@click.option("--user", default=lambda: _who(), help="Who says so; default: the user who runs this.")
+@config_option
+@servers_option
+def give_feedback(
+    finding_id: str, verdict: str, note: str, hours: float, user: str, config: Path | None, servers: str | None
+) -> None:
+    """Say what a finding was: a true anomaly, a false one, or planned. Learners and thresholds go by it.
+
+    FINDING_ID is in `tenfold alerts`, in every alert and on the topic of anomalies. The latest verdict on a finding
+    stands; what each of them changes is in docs/detectors.md.
+    """
+    from streams import feedback_command
+
+    settings = _settings(config, servers=servers, needs_broker=True)
+    if verdict in ("planned", "silenced") and not hours:
+        hours = 24.0
+    record = feedback_command.verdict(finding_id, verdict, hours=hours, user=user, note=note)
+    asyncio.run(feedback_command.send(settings, record))
+    click.echo(f"{finding_id}: {verdict}")
 
 
 @cli.command(name="score-series")
@@ -408,6 +442,13 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # A container's user may have no name.
+        return ""
 
 
 def _settings(

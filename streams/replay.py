@@ -10,7 +10,7 @@ Spend, budgets and decisions are written once, as they stand at the end; finding
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,6 +42,8 @@ class Replay:
     on_finding: Callable[[dict], None] = lambda finding: None
     on_session: Callable[[dict], None] = lambda session: None
     on_rejected: Callable[[dict], None] = lambda rejected: None
+    feedback: Iterable[dict] = ()
+    """Feedback dicts in order of ``at_ms``: each is taken once the clock has come so far."""
     spend: dict[tuple, dict] = field(default_factory=dict)
     budgets: dict[tuple, dict] = field(default_factory=dict)
     decisions: dict[str, dict] = field(default_factory=dict)
@@ -51,11 +53,13 @@ class Replay:
     _rollup: RollupEngine = field(init=False)
     _decoder: Decoder = field(init=False)
     _clock_ms: int = field(init=False, default=0)
+    _unsaid: deque[dict] = field(init=False)
 
     def __post_init__(self):
         self._usage = UsageEngine(self.config, 0, PriceTable(self.config.prices))
         self._rollup = RollupEngine(self.config)
         self._decoder = Decoder(self.config.hash_key)
+        self._unsaid = deque(self.feedback)
 
     def feed(self, events: list[dict]) -> None:
         """Count events (dicts of the canonical form), in order."""
@@ -69,6 +73,10 @@ class Replay:
         columns = self._decoder.decode(payload, starts, ends, offsets)
         newest = max((event["event_time"] for event in events), default=0)
         self._clock_ms = max(self._clock_ms, min(newest, int(time.time() * 1000)))
+        while self._unsaid and self._unsaid[0]["at_ms"] <= self._clock_ms:
+            said = self._unsaid.popleft()
+            self._usage.feedback(said)
+            self._rollup.feedback(said)
         out = self._usage.apply(columns, first + len(values), self._clock_ms)
         for row in np.flatnonzero(columns.status != OK).tolist():
             self.on_rejected(
@@ -159,8 +167,11 @@ def replay_to(
     out_dir: Path,
     on_progress: Callable[[int], None] = lambda events: None,
     rejected_lines: Iterable[dict] = (),
+    feedback: Iterable[dict] = (),
 ) -> dict:
     """Replay events into files of ``out_dir`` (made if missing); returns the summary.
+
+    ``feedback``: what people said meanwhile, in order of ``at_ms``.
 
     ``rejected_lines`` is read after the events: what the reader could not make an event of.
     """
@@ -172,7 +183,7 @@ def replay_to(
             return lambda record: print(json.dumps(record, ensure_ascii=False), file=file)
 
         write_rejected = writer("rejected.jsonl")
-        replay = Replay(config, writer("findings.jsonl"), writer("sessions.jsonl"), write_rejected)
+        replay = Replay(config, writer("findings.jsonl"), writer("sessions.jsonl"), write_rejected, feedback)
         for chunk in chunks(events):
             replay.feed(chunk)
             on_progress(len(chunk))

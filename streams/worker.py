@@ -122,6 +122,7 @@ async def run_worker(settings: Settings) -> None:
         def take_feedback(records) -> None:
             feedback = decoded("feedback", records)
             alert.take_feedback(feedback)
+            usage.take_feedback(feedback)
             rollup.take_feedback(feedback)
 
         decisions, decisions_read = Decisions(clock_ms), asyncio.Event()

@@ -6,7 +6,6 @@ replay of partials changes nothing; what is published again after a restart over
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from models.rollup import RollupEngine, RollupOutputs
 from models.scopes import Scope
 from schemas.codec import decode, encode
 from streams.agents.rejects import rejected_row
-from streams.agents.stateful import StatefulAgent
+from streams.agents.stateful import KeptFeedback, StatefulAgent
 from streams.definitions import Definitions
 from streams.producer import Producer, Row
 from streams.state.store import StateStore
@@ -31,9 +30,6 @@ REVISIONS_PER_EPOCH = 10**9
 Below 2**53 for nine million owners, so that every JSON reader has it exact."""
 SPEND_ROWS = 500
 """Encoded without a pause, some 5 ms."""
-
-MAX_FEEDBACK = 20_000
-"""What people said that is kept for a partition that comes later; engines know what they have heard."""
 
 
 class RollupAgent(StatefulAgent):
@@ -55,7 +51,7 @@ class RollupAgent(StatefulAgent):
         self._config = config
         self._topics = topics
         self._clock_ms = clock_ms
-        self._feedback: deque[dict] = deque(maxlen=MAX_FEEDBACK)
+        self._feedback = KeptFeedback()
         self._definitions = Definitions(config.budgets)
         self.definitions_read = asyncio.Event()
         """To be set once ``take_definitions`` has had all that is there."""
@@ -85,15 +81,11 @@ class RollupAgent(StatefulAgent):
             engine.set_budgets(self._config.budgets, self._clock_ms())
         # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
         engine.expect(self._topics.usage.partitions, self._clock_ms())
-        for feedback in self._feedback:
-            engine.feedback(feedback)
+        self._feedback.tell(engine)
 
     def take_feedback(self, feedback: Iterable[dict]) -> None:
         """Feedback dicts, in order: for the engines that are here and those that come."""
-        for said in feedback:
-            self._feedback.append(said)
-            for engine in self._engines.values():
-                engine.feedback(said)
+        self._feedback.take(feedback, self._engines.values())
 
     async def handle(self, batch: PartitionBatch) -> None:
         """Merge one batch of partials; nothing is sent until ``publish``."""

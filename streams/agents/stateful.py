@@ -14,7 +14,8 @@ gets the partition again in the very next generation, nobody else can have had i
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,27 @@ MAX_CHANGED_SESSIONS = 150_000
 PARKED_SECONDS = 120.0
 """A parked engine whose partition has not come back by then will not."""
 RESTORES_AT_A_TIME = 4
+MAX_FEEDBACK = 20_000
+"""What people said that is kept for a partition that comes later; engines know what they have heard."""
+
+
+class KeptFeedback:
+    """What people said, for the engines that are here and those that come."""
+
+    def __init__(self):
+        self._said: deque[dict] = deque(maxlen=MAX_FEEDBACK)
+
+    def take(self, feedback: Iterable[dict], engines: Iterable) -> None:
+        """Feedback dicts, in order."""
+        for said in feedback:
+            self._said.append(said)
+            for engine in engines:
+                engine.feedback(said)
+
+    def tell(self, engine) -> None:
+        """All of it, to an engine that was not here."""
+        for said in self._said:
+            engine.feedback(said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ durable together.
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import structlog
@@ -20,7 +20,7 @@ from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
 from streams.agents.rejects import rejected_range, rejected_row
-from streams.agents.stateful import MAX_CHANGED_SESSIONS, StatefulAgent
+from streams.agents.stateful import MAX_CHANGED_SESSIONS, KeptFeedback, StatefulAgent
 from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics, partition_for
@@ -70,6 +70,7 @@ class UsageAgent(StatefulAgent):
         self._last_partials_ms: dict[int, int] = defaultdict(int)
         self._advanced_ms: dict[int, int] = defaultdict(int)
         self._baselines: dict[tuple, dict] = {}
+        self._feedback = KeptFeedback()
         self._highwater: dict[int, int] = {}
 
     def _fresh(self, partition: int) -> UsageEngine:
@@ -80,6 +81,7 @@ class UsageAgent(StatefulAgent):
 
     def _taken(self, partition: int, engine: UsageEngine) -> None:
         engine.update_baselines(list(self._baselines.values()))
+        self._feedback.tell(engine)
         self._quiet_since_ms[partition] = self._clock_ms()
 
     def _leave(self, partition: int) -> None:
@@ -136,6 +138,10 @@ class UsageAgent(StatefulAgent):
                 news.append(record)
         for engine in self._engines.values():
             engine.update_baselines(news)
+
+    def take_feedback(self, feedback: Iterable[dict]) -> None:
+        """Feedback dicts, in order: for the engines that are here and those that come."""
+        self._feedback.take(feedback, self._engines.values())
 
     def describe(self) -> dict[int, dict]:
         """Per partition, for logs and the ready page."""

@@ -82,6 +82,19 @@ def test_topics_are_missing_then_created_then_there(tenfold, config):
 
 
 @pytest.mark.broker
+async def test_feedback_is_stored_with_who_said_it_and_why(tenfold, config):
+    tenfold("topics", "--create", "-c", config)
+    done = tenfold("feedback", "spend_rate-1", "planned", "--note", "migration", "--user", "ana", "-c", config)
+    assert (done.returncode, done.stdout) == (0, "spend_rate-1: planned\n")
+    settings = Settings.load(config)
+    (record,) = await read_all(settings.connection().client_options(), settings.topic_names().feedback.name)
+    feedback = decode("feedback", record.value)
+    assert record.key == b"spend_rate-1/planned"
+    assert (feedback["user"], feedback["source"], feedback["note"]) == ("ana", "cli", "migration")
+    assert feedback["until_ms"] - feedback["at_ms"] == 24 * 3_600_000
+    assert tenfold("feedback", "spend_rate-1", "perhaps", "-c", config).returncode == 2
+
+
 async def test_produce_sends_good_lines_and_names_bad_ones(tenfold, config, tmp_path):
     assert tenfold("topics", "--create", "-c", config).returncode == 0
     good = [event(number, session_id=f"s{number % 7}", cost_nano_usd=number) for number in range(50)]

@@ -11,6 +11,7 @@ import pytest
 from loadtest.totals import totals
 from models.config import HOUR_MS, EngineConfig
 from streams.config import Settings
+from streams.feedback_command import read_feedback
 from streams.files import merge_files, read_events
 from streams.replay import CHUNK_EVENTS, Replay, chunks, replay_to
 
@@ -159,6 +160,36 @@ def test_repeats_and_disorder_within_the_lateness_change_nothing(small, tmp_path
     assert sorted(tuple(run[n] for n in runs) for run in rows(tmp_path, "sessions.jsonl")) == sorted(
         tuple(run[n] for n in runs) for run in rows(small, "sessions.jsonl")
     )
+
+
+def test_what_people_said_meanwhile_is_taken_when_the_clock_has_come_so_far(tmp_path):
+    """A session that people call normal lifts its peers' limits: twelve times their median is no warning then."""
+
+    def event(number, hour, session, usd, **more):
+        names = {"source": "t", "team": "t", "agent": "a", "model": "m", "session_id": session}
+        at = {"event_id": f"e{number}", "event_time": 1_793_610_000_000 + hour * HOUR_MS}
+        return {**at, **names, "cost_nano_usd": round(usd * 10**9), **more}
+
+    peers = [event(n, 0, f"peer{n}", 2.0) for n in range(60)]
+    dear = [event(100 + n, 2, f"dear{n}", 60.0) for n in range(10)]
+    late = [event(200, 4, "clock", 2.0), event(201, 6, "clock2", 2.0), event(202, 8, "late", 24.0)]
+    found: dict[str, list[dict]] = {}
+    said: list[dict] = []
+    for name in ("without", "with", "too late"):
+        found[name] = []
+        replay = Replay(EngineConfig(), found[name].append, feedback=said)
+        for chunk in chunks([*peers, *dear, *late]):
+            replay.feed(chunk)
+        replay.finish()
+        at_hour = 5 if name == "without" else 9
+        path = tmp_path / f"{name}.jsonl"
+        ids = sorted({f["id"] for f in found["without"] if f["session_id"].startswith("dear")})
+        at_ms = 1_793_610_000_000 + at_hour * HOUR_MS
+        path.write_text("".join(json.dumps({"finding_id": i, "verdict": "false", "at_ms": at_ms}) + "\n" for i in ids))
+        said = read_feedback(path)
+    late_ones = {name: [f for f in findings if f["session_id"] == "late"] for name, findings in found.items()}
+    assert len(said) == 10
+    assert late_ones["without"] and late_ones["too late"] and not late_ones["with"]
 
 
 def test_events_that_cannot_be_counted_are_named_and_the_others_count(tmp_path):

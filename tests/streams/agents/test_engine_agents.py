@@ -426,6 +426,22 @@ async def test_feedback_reaches_engines_that_are_here_and_those_that_come(bench)
     assert bench.rollup._engines[0].rates.verdicts.planned(NOW_MS) == set()
 
 
+async def test_feedback_reaches_the_session_whose_events_are_read_again(bench):
+    """Its finding is newer than the checkpoint: what was said of it comes first."""
+    await bench.usage.assign(0)
+    dear = batch_of([event(0, cost_nano_usd=60 * 10**9)])
+    await bench.usage.handle(dear)
+    id = next(f["id"] for f in bench.producer.of(TOPICS.anomalies, "finding") if f["detector"] == "session_outlier")
+    said = {"finding_id": id, "verdict": "false", "until_ms": 0, "source": "cli", "at_ms": 1}
+    bench.usage.take_feedback([said])
+    assert bench.usage._engines[0].verdicts.is_normal(id)
+    bench.usage.drop(0)
+    await bench.usage.assign(0)
+    assert not bench.usage._engines[0].verdicts.is_normal(id)
+    await bench.usage.handle(dear)
+    assert bench.usage._engines[0].verdicts.is_normal(id)
+
+
 async def test_what_a_successor_publishes_has_a_higher_revision_than_anything_before(bench):
     await bench.usage.assign(0)
     await bench.rollup.assign(0)
