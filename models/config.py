@@ -175,6 +175,48 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Tier:
+    """Models of one price class, and the share of model spend that they should have."""
+
+    name: str
+    share_percent: float
+    models: tuple[str, ...]
+    """Patterns as of fnmatch, compared without case; a model belongs to the first tier that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheaperRoute:
+    """Use that another model could serve for less."""
+
+    models: tuple[str, ...]
+    """Patterns."""
+    to: str
+    max_tokens_per_call: int = 0
+    """Only teams whose calls have fewer tokens on average; 0 for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """Which models should be used how much, judged by the day."""
+
+    timezone: str = "UTC"
+    tiers: tuple[Tier, ...] = ()
+    """Cheapest first."""
+    tolerance_points: float = 5.0
+    """Percentage points that a tier may be above its share."""
+    min_day_nano_usd: int = 10 * USD
+    """The mix of a day with less spend on models is not judged."""
+    routes: tuple[CheaperRoute, ...] = ()
+    min_saving_nano_usd: int = 10 * USD
+    """A day."""
+    self_host_tokens: int = 0
+    """Tokens a day above which running a model oneself is worth a look; 0: never look."""
+    self_host_models: tuple[str, ...] = ("*",)
+    days: int = 3
+    """In a row, before advice is given or taken back."""
+
+
+@dataclass(frozen=True, slots=True)
 class PriceOverride:
     """A price of our own: what the catalogue lacks (tools, GPUs, people) or a negotiated price."""
 
@@ -198,6 +240,7 @@ class EngineConfig:
     spend_rate: SpendRateConfig = field(default_factory=SpendRateConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     budgets: tuple[BudgetConfig, ...] = ()
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     prices: tuple[PriceOverride, ...] = ()
     dedupe_events: int = 1_000_000
     """Each partition remembers at least this many of its latest event identities."""

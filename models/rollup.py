@@ -20,6 +20,7 @@ import numpy as np
 from models.baselines_merge import MergedBaselines
 from models.budgets.monitor import BudgetMonitor
 from models.config import BudgetConfig, EngineConfig
+from models.economics.monitor import Economics
 from models.panes_merge import MergedPanes
 from models.rate_watch import RateWatch
 from models.rolling import EVERYTHING
@@ -39,6 +40,8 @@ class RollupOutputs:
     """BudgetStatus"""
     decisions: list[dict] = field(default_factory=list)
     """Decision"""
+    shares: list[dict] = field(default_factory=list)
+    """DayShares"""
     baselines: list[dict] = field(default_factory=list)
     """Baseline"""
     findings: list[dict] = field(default_factory=list)
@@ -55,6 +58,7 @@ class RollupEngine:
         self.baselines = MergedBaselines(config.session_outlier)
         self.rates = RateWatch(config)
         self.budgets = BudgetMonitor(config)
+        self.economics = Economics(config)
 
     @property
     def watermark_ms(self) -> int:
@@ -72,6 +76,9 @@ class RollupEngine:
         rows, delta = self.panes.merge(source, next_offset, partials["panes"])
         if self.budgets.kinds and len(rows):
             self._budget(rows, delta)
+        if self.economics.active and len(rows):
+            _, starts, sizes = self.panes.where(rows)
+            self.economics.changed(starts, sizes)
         self.baselines.merge(source, next_offset, partials["baselines"])
 
     def advance(self, now_ms: int) -> RollupOutputs:
@@ -104,6 +111,9 @@ class RollupEngine:
             out.budgets, findings = self.budgets.advance(watermark_ms, now_ms, self.learner_score)
             out.findings += findings
             out.decisions = self.budgets.decisions()
+            economics = self.economics.advance(self.panes, watermark_ms, now_ms)
+            out.shares = economics.shares
+            out.findings += economics.findings
             self.panes.expire(watermark_ms)
         return out
 
@@ -136,6 +146,7 @@ class RollupEngine:
             "baselines": self.baselines.take_delta(slice_number),
             "rates": rates,
             "budgets": self.budgets.snapshot(),
+            "economics": self.economics.snapshot(),
         }
 
     @classmethod
@@ -161,4 +172,5 @@ class RollupEngine:
         self.rates = RateWatch.restore(config, rates)
         self.rates.changed = False
         self.budgets = BudgetMonitor.restore(config, last["budgets"], self.panes)
+        self.economics = Economics.restore(config, last["economics"], self.panes)
         return self

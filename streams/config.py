@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from models import config as engine
+from models.pricing.list_price import ListPrices
 from streams import config_sections
 from streams.budget_settings import BudgetSettings
 from streams.config_problems import problems
@@ -43,6 +44,7 @@ from streams.config_sections import (
     WindowSettings,
 )
 from streams.config_values import parse_server
+from streams.economics_settings import PolicySettings
 from streams.errors import ConfigError
 from streams.notify.config import InhibitSettings, RouteSettings, SilenceSettings
 
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "tenfold.toml"
 PREFIX = "TENFOLD_"
+_ANY_TIME_MS = 2**62
+"""After every price change that is known."""
 
 
 class Settings(BaseSettings):
@@ -71,6 +75,7 @@ class Settings(BaseSettings):
     detectors: DetectorSettings = DetectorSettings()
     learner: LearnerSettings = LearnerSettings()
     budgets: tuple[BudgetSettings, ...] = Field(default=(), description="a list of [[budgets]] tables")
+    policy: PolicySettings = PolicySettings()
     prices: tuple[PriceSettings, ...] = Field(default=(), description="a list of [[prices]] tables")
     receivers: tuple[Receiver, ...] = Field(default=(), description="a list of [[receivers]] tables")
     routes: tuple[RouteSettings, ...] = Field(default=(), description="a list of [[routes]] tables")
@@ -97,6 +102,21 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"routes: there is no receiver {unknown[0]!r}; there are {', '.join(sorted(known)) or 'none'}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _priced(self) -> "Settings":
+        if self.policy.routes:
+            try:
+                prices = ListPrices(tuple(price.engine() for price in self.prices))
+            except ValueError:
+                return self  # Prices are refused where they are used.
+            for route in self.policy.routes:
+                if prices.pico_usd(route.to, _ANY_TIME_MS) is None:
+                    raise ValueError(
+                        f"policy.routes: no list price is known for {route.to!r}; give a model as the catalogue names "
+                        'it, such as "gpt-5-mini" or "anthropic/claude-haiku-4-5", or its price in [[prices]]'
+                    )
         return self
 
     @classmethod
@@ -142,6 +162,7 @@ class Settings(BaseSettings):
             spend_rate=self.detectors.spend_rate.engine(),
             learner=self.learner.engine(),
             budgets=tuple(budget.engine() for budget in self.budgets),
+            policy=self.policy.engine(),
             prices=tuple(price.engine() for price in self.prices),
             dedupe_events=self.dedupe.events,
             hash_key=self.dedupe.hash_key,

@@ -2,10 +2,11 @@
 
 Runs the code of the worker (decoder, UsageEngine, RollupEngine) on one partition, in event-time order over all
 files, and writes what the topics would have got: ``findings.jsonl``, ``sessions.jsonl``, ``spend.jsonl``,
-``budgets.jsonl``, ``decisions.jsonl``, ``rejected.jsonl`` and ``summary.json``. The clock is the newest event time
-read so far, so the same files always give the same output.
+``budgets.jsonl``, ``decisions.jsonl``, ``shares.jsonl``, ``rejected.jsonl`` and ``summary.json``. The clock is the
+newest event time read so far, so the same files always give the same output.
 
-Spend, budgets and decisions are written once, as they stand at the end; findings with every revision, in order.
+Spend, budgets, decisions and shares are written once, as they stand at the end; findings with every revision, in
+order.
 """
 
 import json
@@ -47,6 +48,7 @@ class Replay:
     spend: dict[tuple, dict] = field(default_factory=dict)
     budgets: dict[tuple, dict] = field(default_factory=dict)
     decisions: dict[str, dict] = field(default_factory=dict)
+    shares: dict[tuple, dict] = field(default_factory=dict)
     counts: Counter = field(default_factory=Counter)
 
     _usage: UsageEngine = field(init=False)
@@ -139,6 +141,8 @@ class Replay:
             self.budgets[(row["budget"], row["period"])] = row
         for row in out.decisions:
             self.decisions[row["scope"]] = row
+        for row in out.shares:
+            self.shares[(row["what"], row["day"])] = row
         self._take_findings(out.findings)
         self._usage.update_baselines(out.baselines)
 
@@ -195,6 +199,7 @@ def replay_to(
             ("spend.jsonl", replay.spend),
             ("budgets.jsonl", replay.budgets),
             ("decisions.jsonl", replay.decisions),
+            ("shares.jsonl", replay.shares),
         ):
             write = writer(name)
             for key in sorted(rows):

@@ -62,6 +62,7 @@ class Topics:
     budgets: Topic
     budget_definitions: Topic
     decisions: Topic
+    shares: Topic
     sessions: Topic
     anomalies: Topic
     rejected: Topic
@@ -98,6 +99,7 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 8) -> Topics:
         budgets=compacted("budgets", "budget and period", "budget_status"),
         budget_definitions=compacted("budget-definitions", "budget", ""),
         decisions=compacted("decisions", "scope", "decision"),
+        shares=compacted("shares", "what and day", "day_shares"),
         sessions=deleted("sessions", "root session id", "session_summary", 30),
         anomalies=deleted("anomalies", "finding id", "finding", 90),
         rejected=deleted("rejected", "topic, partition and offset", "rejected", 30),

@@ -125,7 +125,7 @@ class RollupAgent(StatefulAgent):
     async def _send(self, partition: int, out: RollupOutputs) -> None:
         # After a restart the engine counts on from its checkpoint, behind what its predecessor had published.
         first_revision = self._store.epoch(partition) * REVISIONS_PER_EPOCH
-        for row in (*out.spend, *out.budgets, *out.baselines):
+        for row in (*out.spend, *out.budgets, *out.shares, *out.baselines):
             row["revision"] += first_revision
         topics, send = self._topics, self._producer.send
         self._metrics.findings_raised(out.findings)
@@ -140,6 +140,9 @@ class RollupAgent(StatefulAgent):
         for decision in out.decisions:
             decision["version"] += first_revision
             await send(topics.decisions.name, decision["scope"].encode(), encode("decision", decision))
+        for shares in out.shares:
+            key = f"{shares['what']}@{shares['day']}"
+            await send(topics.shares.name, key.encode(), encode("day_shares", shares))
         for baseline in out.baselines:
             key = f"{baseline['level']}|{baseline['team']}|{baseline['agent']}|{baseline['model']}"
             await send(topics.baselines.name, key.encode(), encode("baseline", baseline))

@@ -12,6 +12,9 @@ TITLES = {
     "silence": "Spending has stopped",
     "budget_milestone": "Budget milestone reached",
     "budget_burn": "Budget is burning too fast",
+    "model_mix": "Dear models are used more than the policy allows",
+    "cheaper_model": "A cheaper model could do it",
+    "self_host": "Enough tokens to think of running it yourself",
 }
 _UNITS = {"session_outlier": "sessions", "runaway_agent": "sessions", "spend_rate": "windows", "silence": "windows"}
 _NAMES = ("team", "model", "agent", "use_case", "session_id")

@@ -24,6 +24,7 @@ OUTPUTS = [
     "findings.jsonl",
     "rejected.jsonl",
     "sessions.jsonl",
+    "shares.jsonl",
     "spend.jsonl",
     "summary.json",
 ]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from models.config import EngineConfig
+from models.config import EngineConfig, PolicyConfig, Tier
 from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
 from schemas.codec import decode, encode
@@ -375,6 +375,36 @@ async def test_rollup_goes_on_from_its_checkpoint(bench):
         for r in sorted(spend, key=lambda row: row["revision"])
     }
     assert newest["team", "a", 60_000] == newest["team", "a", 3_600_000] == 4 * 2_500_000
+
+
+async def test_the_days_shares_are_told_under_a_key_of_their_own_and_grow_over_a_restart(bench):
+    policy = PolicyConfig(tiers=(Tier("small", 100, ("*mini",)),))
+    bench.rollup._config = replace(CONFIG, policy=policy)
+    bench.rollup._topics = topics(usage_partitions=1)  # No other source is waited for.
+    await bench.usage.assign(0)
+    await bench.rollup.assign(0)
+    revisions = []
+    for number in range(2):
+        await bench.usage.handle(batch_of([event(number)], first=number))
+        await bench.usage.flush()
+        await bench.rollup.handle(batch_of(partials_of(bench), topic=TOPICS.partials.name, first=number))
+        await bench.rollup.publish()
+        (shares,) = bench.producer.of(TOPICS.shares, "day_shares")
+        keys = {key for name, key, _ in bench.producer.sent if name == TOPICS.shares.name}
+        assert keys == {f"model_mix@{shares['day']}".encode()}
+        assert [(part["name"], part["cost_nano_usd"]) for part in shares["parts"]] == [
+            ("small", 0),
+            ("(other)", 2_500_000 * (number + 1)),
+        ]
+        revisions.append(shares["revision"])
+        bench.producer.sent.clear()
+        await bench.rollup.revoke(0)
+        await bench.rollup.assign(0)
+    assert revisions[1] > revisions[0]
+
+
+def partials_of(bench) -> list[bytes]:
+    return [value for name, _, value in bench.producer.sent if name == TOPICS.partials.name]
 
 
 async def test_budgets_come_and_go_by_the_topic_of_definitions(bench):

@@ -1,0 +1,138 @@
+"""All economics of one rollup partition: which parts are asked for, when they are told and when they judge.
+
+Records are told about once a second of event or processing time; findings are judged after each whole hour of event
+time, by the hours that are over, so a replay comes to the same ones. Everything is computed from the merged windows:
+what is saved is only what was said. A part whose settings have changed resolves its open findings and tells its days
+anew.
+
+Guarantee: parts that no setting asks for cost nothing. Called by models.rollup only.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.config import HOUR_MS, MINUTE_MS, EngineConfig
+from models.economics.advice import Advice
+from models.economics.episodes import no_longer_judged
+from models.economics.model_mix import ModelMix
+from models.panes_merge import MergedPanes
+from models.windows import NO_WATERMARK
+
+TELL_EVERY_MS = 5_000
+"""Of processing time, while the minute of event time stays the same."""
+
+
+@dataclass(slots=True)
+class EconomicsOutputs:
+    """Records ready to encode."""
+
+    shares: list[dict] = field(default_factory=list)
+    """DayShares"""
+    findings: list[dict] = field(default_factory=list)
+    """Finding"""
+
+
+class Economics:
+    """The parts that settings ask for."""
+
+    def __init__(self, config: EngineConfig):
+        self._retention_ms = config.windows.hour_retention_ms
+        self._mix = ModelMix(config.policy) if config.policy.tiers else None
+        advises = config.policy.self_host_tokens or config.policy.routes
+        self._advice = Advice(config) if advises else None
+        self._changed: set[int] = set()
+        """Starts of the hours with windows that have changed since records were last told."""
+        self._told: tuple[int, int] | None = None
+        """Minute of the watermark and processing time of then."""
+        self._judged_ms = NO_WATERMARK
+        """End of the last hour judged."""
+        self._parting: list[dict] = []
+        """Findings as they were last told, to be resolved at the next ``advance``."""
+
+    @property
+    def active(self) -> bool:
+        """Whether any part is asked for."""
+        return self._mix is not None or self._advice is not None
+
+    def changed(self, starts: np.ndarray, sizes: np.ndarray) -> None:
+        """Windows have changed."""
+        self._changed.update(np.unique(starts[sizes == HOUR_MS]).tolist())
+
+    def advance(self, panes: MergedPanes, watermark_ms: int, now_ms: int) -> EconomicsOutputs:
+        """What changed and what is found at this watermark."""
+        out = EconomicsOutputs(findings=[no_longer_judged(told, now_ms) for told in self._parting])
+        self._parting = []
+        minute = watermark_ms // MINUTE_MS
+        judges = watermark_ms // HOUR_MS * HOUR_MS > self._judged_ms
+        if not judges and self._told and self._told[0] == minute and now_ms - self._told[1] < TELL_EVERY_MS:
+            return out
+        self._told = minute, now_ms
+        for part in self._sharing:
+            part.changed(sorted(self._changed))
+        self._changed.clear()
+        if judges:
+            out.findings += self._judge(panes, watermark_ms, now_ms)
+        for part in self._sharing:
+            out.shares += part.records(panes, watermark_ms)
+            part.expire(watermark_ms - self._retention_ms)
+        return out
+
+    @property
+    def _sharing(self) -> list:
+        return [part for part in (self._mix,) if part is not None]
+
+    def _judge(self, panes: MergedPanes, watermark_ms: int, now_ms: int) -> list[dict]:
+        last = watermark_ms // HOUR_MS * HOUR_MS
+        first = last
+        if self._judged_ms != NO_WATERMARK:
+            first = max(self._judged_ms + HOUR_MS, last - self._retention_ms)
+        findings = []
+        for hour_end in range(first, last + 1, HOUR_MS):
+            for part in (*self._sharing, self._advice):
+                if part is not None:
+                    findings += part.judge(panes, hour_end, now_ms)
+        self._judged_ms = last
+        return findings
+
+    @property
+    def _parts(self) -> dict:
+        """By the name they are saved under."""
+        return {name: part for name, part in (("mix", self._mix), ("advice", self._advice)) if part is not None}
+
+    def snapshot(self) -> dict:
+        return {
+            "parts": {
+                name: {
+                    "settings": repr(part.config),
+                    "days": part.days.snapshot() if part in self._sharing else None,
+                    "episodes": {detector: episodes.snapshot() for detector, episodes in part.episodes.items()},
+                }
+                for name, part in self._parts.items()
+            },
+            "changed": sorted(self._changed),
+            "judged_ms": self._judged_ms,
+            "parting": self._parting,
+        }
+
+    @classmethod
+    def restore(cls, config: EngineConfig, snapshot: dict, panes: MergedPanes) -> "Economics":
+        """As it was; a part whose settings have changed starts anew, from the windows that are kept."""
+        self = cls(config)
+        self._changed, self._judged_ms = set(snapshot["changed"]), snapshot["judged_ms"]
+        self._parting = list(snapshot["parting"])
+        same = set()
+        for name, saved in snapshot["parts"].items():
+            part = self._parts.get(name)
+            if part is None or repr(part.config) != saved["settings"]:
+                self._parting += [told for episodes in saved["episodes"].values() for _, told in episodes]
+                continue
+            same.add(name)
+            for detector, episodes in saved["episodes"].items():
+                part.episodes[detector].load(episodes)
+            if part in self._sharing:
+                part.days.load(saved["days"])
+        for name, part in self._parts.items():
+            if name not in same and part in self._sharing:
+                part.changed(panes.starts(HOUR_MS))
+        return self

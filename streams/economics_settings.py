@@ -1,0 +1,86 @@
+"""The ``[policy]`` section of ``tenfold.toml``: which models should be used how much.
+
+``models.config.PolicyConfig`` is what it becomes.
+"""
+
+from decimal import Decimal
+
+from pydantic import Field, model_validator
+
+from models import config as engine
+from models.money import to_nano_usd
+from streams.config_section import Section
+from streams.config_values import TimeZone, Usd
+
+_POLICY = engine.PolicyConfig()
+_PATTERNS = 'a list of model names or patterns, such as ["gpt-5-mini", "claude-haiku-*"]'
+
+
+class TierSettings(Section):
+    name: str = Field(min_length=1, max_length=200, description="a name for the tier")
+    share: float = Field(ge=0, le=100, description="percent of the spend on models, from 0 to 100")
+    models: tuple[str, ...] = Field(min_length=1, max_length=1_000, description=_PATTERNS)
+
+    def engine(self) -> engine.Tier:
+        return engine.Tier(self.name, self.share, self.models)
+
+
+class RouteToSettings(Section):
+    models: tuple[str, ...] = Field(min_length=1, max_length=1_000, description=_PATTERNS)
+    to: str = Field(min_length=1, max_length=200, description="the cheaper model")
+    max_tokens_per_call: int = Field(default=0, ge=0, le=10**9, description="a whole number of tokens; 0 for any")
+    """Only teams whose calls have fewer tokens on average."""
+
+    def engine(self) -> engine.CheaperRoute:
+        return engine.CheaperRoute(self.models, self.to, self.max_tokens_per_call)
+
+
+class PolicySettings(Section):
+    """Which models should be used how much, judged by the day."""
+
+    timezone: TimeZone = Field(default="UTC", description='an IANA time zone, such as "UTC" or "America/New_York"')
+    tiers: tuple[TierSettings, ...] = Field(
+        default=(), max_length=20, description="a list of [[policy.tiers]] tables, the cheapest first"
+    )
+    tolerance: float = Field(
+        default=_POLICY.tolerance_points, gt=0, le=100, description="percentage points above 0, such as 5"
+    )
+    min_day_usd: Usd = Field(
+        default=Decimal(_POLICY.min_day_nano_usd) / engine.USD, gt=0, description="dollars above 0, such as 10"
+    )
+    routes: tuple[RouteToSettings, ...] = Field(
+        default=(), max_length=100, description="a list of [[policy.routes]] tables"
+    )
+    min_saving_usd: Usd = Field(
+        default=Decimal(_POLICY.min_saving_nano_usd) / engine.USD, gt=0, description="dollars a day above 0"
+    )
+    self_host_tokens: int = Field(
+        default=_POLICY.self_host_tokens, ge=0, lt=1 << 62, description="tokens a day, such as 2000000; 0 for never"
+    )
+    self_host_models: tuple[str, ...] = Field(
+        default=_POLICY.self_host_models, min_length=1, max_length=1_000, description=_PATTERNS
+    )
+    days: int = Field(default=_POLICY.days, ge=1, le=14, description="a whole number of days from 1 to 14")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PolicySettings":
+        names = [tier.name for tier in self.tiers]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"tiers: the name {twice[0]!r} is used twice; give each a name of its own")
+        total = sum(tier.share for tier in self.tiers)
+        if self.tiers and abs(total - 100) > 0.01:
+            raise ValueError(f"tiers: the shares add up to {total:g}; let them add up to 100")
+        return self
+
+    def engine(self) -> engine.PolicyConfig:
+        return engine.PolicyConfig(
+            timezone=self.timezone,
+            tiers=tuple(tier.engine() for tier in self.tiers),
+            tolerance_points=self.tolerance,
+            min_day_nano_usd=to_nano_usd(self.min_day_usd),
+            routes=tuple(route.engine() for route in self.routes),
+            min_saving_nano_usd=to_nano_usd(self.min_saving_usd),
+            self_host_tokens=self.self_host_tokens,
+            self_host_models=self.self_host_models,
+            days=self.days,
+        )

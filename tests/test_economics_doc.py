@@ -1,0 +1,45 @@
+"""docs/economics.md: its configurations run, and its examples are what they lead to."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from streams.config import Settings
+from streams.files import merge_files
+from streams.replay import Replay, chunks
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs" / "economics.md").read_text()
+FINDINGS = (ROOT / "docs" / "findings.md").read_text()
+BLOCKS = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
+EXAMPLES = [json.loads(block) for block in re.findall(r"```json\n(.*?)```", TEXT, re.S)]
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory) -> tuple[Replay, list[dict]]:
+    file = tmp_path_factory.mktemp("doc") / "tenfold.toml"
+    file.write_text(BLOCKS[0])
+    findings = []
+    replay = Replay(Settings.load(file).engine(), on_finding=findings.append)
+    for chunk in chunks(merge_files([ROOT / "loadtest" / "data" / "servegen.jsonl.gz"])):
+        replay.feed(chunk)
+    replay.finish()
+    return replay, findings
+
+
+def test_the_shares_shown_are_those_of_the_sample(replayed):
+    replay, _ = replayed
+    shown = EXAMPLES[0]
+    row = dict(replay.shares[shown["what"], shown["day"]])
+    # How often it was told depends on how the input is cut.
+    assert row.pop("revision") > 1 and row == {name: value for name, value in shown.items() if name != "revision"}
+
+
+@pytest.mark.parametrize("detector", ["model_mix", "cheaper_model", "self_host"])
+def test_the_sentences_shown_are_those_of_the_sample(replayed, detector):
+    _, findings = replayed
+    section = FINDINGS.split(f"## {detector}\n")[1].split("\n## ")[0]
+    shown = " ".join(re.findall(r"^> (.*)$", section, re.M))
+    assert shown in {finding["reason"] for finding in findings if finding["detector"] == detector}
