@@ -51,14 +51,28 @@ class Combos:
 
     names   list of 5-tuples in the order of NAMES
     scope   int32[combos, 5]  scope numbers, in the order of SCOPE_KINDS
+    scopes  list of scopes by number, and ``keys`` of their keys
     group   int32[combos]     peer group number (models.baselines)
     """
 
-    __slots__ = ("_count", "_index", "_keys", "_loaded", "_saved", "_scope_ids", "group", "names", "scope", "scopes")
+    __slots__ = (
+        "_count",
+        "_index",
+        "_keys",
+        "_loaded",
+        "_saved",
+        "_scope_ids",
+        "group",
+        "keys",
+        "names",
+        "scope",
+        "scopes",
+    )
 
     def __init__(self):
         self.names: list[tuple[str, ...]] = []
         self.scopes: list[Scope] = []
+        self.keys: list[str] = []
         self.scope = np.zeros((64, len(SCOPE_KINDS)), np.int32)
         self.group = np.zeros(64, np.int32)
         self._scope_ids: dict[Scope, int] = {}
@@ -106,6 +120,7 @@ class Combos:
             if scope not in self._scope_ids:
                 self._scope_ids[scope] = len(self.scopes)
                 self.scopes.append(scope)
+                self.keys.append(scope.key)
             self.scope[number, column] = self._scope_ids[scope]
         self.group[number] = register_group(team, agent, model)
         return number

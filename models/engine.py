@@ -28,6 +28,7 @@ from models.detectors.session_outlier import session_finding
 from models.detectors.session_story import SessionView
 from models.detectors.unit_price import UnitPrice
 from models.findings import finding_id
+from models.partials import PaneColumns, packed
 from models.pricing import UNPRICED, PriceTable
 from models.session_kernels import COST_EDGES, PROJECTED, RUNAWAY
 from models.session_verdicts import Change, SessionVerdicts
@@ -136,28 +137,15 @@ class UsageEngine:
 
     def flush(self, idle: bool = False) -> dict:
         """Partials dict of what changed since the last flush; empty panes and baselines if nothing did."""
-        panes = []
-        scopes = self.combos.scopes
-        for number, start, size, counters in self.panes.describe(self.panes.take_dirty()):
-            scope = scopes[number]
-            panes.append(
-                {
-                    "scope_kind": scope.kind,
-                    "team": scope.team,
-                    "model": scope.model,
-                    "agent": scope.agent,
-                    "use_case": scope.use_case,
-                    "window_start": start,
-                    "window_ms": size,
-                    **dict(zip(COUNTERS, counters, strict=True)),
-                }
-            )
+        scope, start, size, sums = self.panes.columns(self.panes.take_dirty())
+        used, place = np.unique(scope, return_inverse=True)
+        keys = [self.combos.keys[number] for number in used.tolist()]
         return {
             "source_partition": self.partition,
             "next_offset": self.next_offset,
             "watermark": self.watermark.value_ms,
             "idle": idle,
-            "panes": panes,
+            "panes": packed(PaneColumns(keys, place.astype(np.int32), start, size, sums)),
             "baselines": self.baselines.take_dirty(),
         }
 

@@ -12,94 +12,26 @@ published before. A row for a window that is kept is never dropped, however late
 
 Saved by rolling deltas (models.rolling) of windows, of their sources and of scopes, each a table of its own.
 
-Cost: about 3 us a row in, 5 us a window out; some 250 bytes a window and 200 for each of its sources. Restoring
-costs about 1 us a row. Called by models.rollup only.
+Cost: see ``tenfold bench stages``; some 250 bytes a window and 200 for each of its sources. Called by models.rollup
+only.
 """
 
 import heapq
 from collections.abc import Iterator
-from operator import itemgetter
 
 import numpy as np
 
 from models.config import HOUR_MS, WindowConfig
 from models.counters import COUNTERS
-from models.hashtable import grown
-from models.rolling import due, due_of_log
+from models.hashtable import Index, remove_rows
+from models.merge_kernels import link, lookup, merge_rows, window_keys
+from models.partials import PaneColumns, PartialsError
+from models.rolling import due_of_log
 from models.scopes import Scope
+from models.spend import ChangedWindows
+from models.table import Table
 
-_SCOPE = itemgetter("scope_kind", "team", "model", "agent", "use_case")
-_COUNTERS = itemgetter(*COUNTERS)
 _NEVER = -1
-
-
-class _Bucket:
-    """The windows of one (window_start, window_ms): scope number -> row, source -> scope number -> slot."""
-
-    __slots__ = ("rows", "slots")
-
-    def __init__(self):
-        self.rows: dict[int, int] = {}
-        self.slots: dict[int, dict[int, int]] = {}
-
-
-class _Table:
-    """Named columns that grow together; freed rows are used again. Whoever changes a row says so in ``changed``."""
-
-    def __init__(self, **dtypes):
-        self._free: list[int] = []
-        self._used = 0
-        self.columns = {name: np.zeros((64, *shape), dtype) for name, (dtype, shape) in dtypes.items()}
-        self.live = np.zeros(64, np.bool_)
-        self.changed = np.zeros(64, np.bool_)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.columns[name]
-
-    def take(self) -> int:
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = self._used
-            self._used += 1
-            self._grow(self._used)
-        self.live[row] = self.changed[row] = True
-        return row
-
-    def _grow(self, rows: int) -> None:
-        if rows > len(self.live):
-            self.columns = {name: grown(column, rows) for name, column in self.columns.items()}
-            self.live, self.changed = grown(self.live, rows), grown(self.changed, rows)
-
-    def free(self, rows: list[int]) -> None:
-        for column in self.columns.values():
-            column[rows] = 0
-        self.live[rows] = False
-        self.changed[rows] = True
-        self._free += rows
-
-    def take_delta(self, slice_number: int) -> dict:
-        """Copies of the rows that are due (models.rolling)."""
-        rows = due(self.changed, self._used, slice_number)
-        return {
-            "used": self._used,
-            "rows": rows.astype(np.int32),
-            "live": self.live[rows],
-            "columns": {name: column.take(rows, axis=0) for name, column in self.columns.items()},
-        }
-
-    def load_delta(self, delta: dict) -> None:
-        """Take one delta over the state so far; ``rebuild`` after the last."""
-        self._used = delta["used"]
-        self._grow(self._used)
-        self.live[delta["rows"]] = delta["live"]
-        for name, column in self.columns.items():
-            column[delta["rows"]] = delta["columns"][name]
-
-    def rebuild(self) -> np.ndarray:
-        """The live rows, ascending."""
-        self._free = np.flatnonzero(~self.live[: self._used]).tolist()
-        return np.flatnonzero(self.live[: self._used])
 
 
 class MergedPanes:
@@ -109,87 +41,106 @@ class MergedPanes:
         self.config = config
         self.scopes: list[Scope] = []
         self.expired_rows = 0
-        self._numbers: dict[tuple[str, ...], int] = {}
-        self._buckets: dict[tuple[int, int], _Bucket] = {}
+        self._numbers: dict[str, int] = {}
+        """Key of a scope -> its place in ``scopes``."""
+        self._buckets: dict[tuple[int, int], list[np.ndarray]] = {}
+        """(start ms, size ms) -> the rows of its windows, in one or more pieces."""
         self._ends: list[tuple[int, int, int]] = []
         self._expiries: list[tuple[int, int, int]] = []
-        self._dirty: list[int] = []
+        self._dirty: list[np.ndarray] = []
         self._closed_ms = _NEVER
         self._expired_ms = _NEVER
         counters = (np.int64, (len(COUNTERS),))
         one = (np.int64, ())
-        self._rows = _Table(scope=one, start=one, size=one, totals=counters, revision=one, dirty=(np.bool_, ()))
-        self._slots = _Table(row=one, source=one, version=one, counters=counters)
+        self._rows = Table(
+            {"scope": one, "start": one, "size": one, "totals": counters, "revision": one, "dirty": (np.bool_, ())},
+            {"key": (np.uint64, ()), "first": (np.int32, ())},
+        )
+        """Windows. ``first``: one more than the slot of one of its sources."""
+        self._slots = Table(
+            {"row": one, "source": one, "version": one, "counters": counters},
+            {"key": (np.uint64, ()), "next": (np.int32, ())},
+        )
+        """Sources of windows. ``next``: one more than the slot of another source of the same window."""
+        self._row_index, self._slot_index = Index(), Index()
         self._saved_scopes = 0
         self._loaded_scopes: dict[int, list[str]] = {}
 
     def __len__(self) -> int:
-        return sum(len(bucket.rows) for bucket in self._buckets.values())
+        return len(self._rows)
 
-    def merge(self, source: int, next_offset: int, panes: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-        """Take Pane dicts of one source in.
+    def merge(self, source: int, next_offset: int, panes: PaneColumns) -> tuple[np.ndarray, np.ndarray]:
+        """Take panes of one source in; raises PartialsError, with nothing taken, for what is no key of a scope.
 
         Returns (rows int64[k], delta int64[k, 8]): what was added to which window; see ``where``.
         """
-        slots = np.empty(len(panes), np.int64)
-        last, by_scope = None, {}
-        for i, pane in enumerate(panes):
-            window = (pane["window_start"], pane["window_ms"])
-            if window != last:
-                last = window
-                bucket = self._bucket(*window)
-                by_scope = None if bucket is None else bucket.slots.setdefault(source, {})
-            if by_scope is None:
-                slots[i] = -1
-                continue
-            number = self.number(_SCOPE(pane))
-            slot = by_scope.get(number)
-            if slot is None:
-                slot = by_scope[number] = self._new_slot(bucket, number, source, *window)
-            slots[i] = slot
-        kept = np.flatnonzero(slots >= 0)
-        self.expired_rows += len(panes) - len(kept)
-        counters = np.array(list(map(_COUNTERS, panes)), np.int64).reshape(len(panes), len(COUNTERS))
-        changed = []
-        while len(kept):
-            # A message should name a pane once; if it does not, each mention is compared with the one before.
-            _, first = np.unique(slots[kept], return_index=True)
-            changed.append(self._take(slots[kept[first]], next_offset, counters[kept[first]]))
-            kept = np.delete(kept, first)
-        if not changed:
-            return np.empty(0, np.int64), np.empty((0, len(COUNTERS)), np.int64)
-        return np.concatenate([rows for rows, _ in changed]), np.concatenate([delta for _, delta in changed])
+        numbers = np.array([self.number(key) for key in panes.scopes], np.int64)
+        n = len(panes)
+        rows, slots = self._rows, self._slots
+        rows.reserve(n)
+        slots.reserve(n)
+        self._row_index.reserve(len(rows) + n, rows["key"], rows.used)
+        self._slot_index.reserve(len(slots) + n, slots["key"], slots.used)
+        changed, delta = np.empty(n, np.int64), np.empty((n, len(COUNTERS)), np.int64)
+        new, dirty, counts = np.empty(n, np.int64), np.empty(n, np.int64), np.zeros(4, np.int64)
+        merge_rows(
+            source,
+            next_offset,
+            numbers,
+            panes.scope,
+            panes.start_ms,
+            panes.size_ms,
+            panes.counters,
+            self._expired_ms,
+            self._retention_ms(0),
+            self._retention_ms(HOUR_MS),
+            (self._row_index.keys, self._row_index.rows),
+            tuple(rows.all.values()),
+            (rows.live, rows.changed, rows.free_rows, rows.state),
+            (self._slot_index.keys, self._slot_index.rows),
+            tuple(slots.all.values()),
+            (slots.live, slots.changed, slots.free_rows, slots.state),
+            changed,
+            delta,
+            new,
+            dirty,
+            counts,
+        )
+        published, fresh, marked, expired = counts.tolist()
+        self.expired_rows += expired
+        self._dirty.append(dirty[:marked])
+        self._file(new[:fresh])
+        return changed[:published], delta[:published]
 
-    def _take(self, slots: np.ndarray, next_offset: int, counters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        stored, version = self._slots["counters"], self._slots["version"]
-        delta = counters - stored[slots]
-        differs = delta != 0
-        first = delta[np.arange(len(slots)), differs.argmax(axis=1)]
-        newer = (version[slots] < next_offset) | ((version[slots] == next_offset) & (first > 0))
-        slots, delta, differs = slots[newer], delta[newer], differs[newer]
-        version[slots] = next_offset
-        stored[slots] = counters[newer]
-        self._slots.changed[slots] = True
-        rows = self._slots["row"][slots]
-        np.add.at(self._rows["totals"], rows, delta)
-        self._rows.changed[rows] = True
-        # A window that is new and empty must be published too: revision 0 says that it never was.
-        publish = differs.any(axis=1) | (self._rows["revision"][rows] == 0)
-        self._mark(rows[publish])
-        return rows[publish], delta[publish]
+    def _file(self, rows: np.ndarray) -> None:
+        """Put new rows where windows of their time are found."""
+        while len(rows):
+            start, size = int(self._rows["start"][rows[0]]), int(self._rows["size"][rows[0]])
+            same = (self._rows["start"][rows] == start) & (self._rows["size"][rows] == size)
+            if (start, size) not in self._buckets:
+                self._buckets[start, size] = []
+                heapq.heappush(self._expiries, (start + size + self._retention_ms(size), start, size))
+                if start + size > self._closed_ms:
+                    heapq.heappush(self._ends, (start + size, start, size))
+            self._buckets[start, size].append(rows[same])
+            rows = rows[~same]
 
     def _mark(self, rows: np.ndarray) -> None:
         rows = rows[~self._rows["dirty"][rows]]
         self._rows["dirty"][rows] = True
         self._rows.changed[rows] = True
-        self._dirty += rows.tolist()
+        self._dirty.append(rows)
 
-    def number(self, names: tuple[str, ...]) -> int:
-        """The scope's number: its place in ``scopes``."""
-        number = self._numbers.get(names)
+    def number(self, key: str) -> int:
+        """The scope's number: its place in ``scopes``; raises PartialsError for what is no key of a scope."""
+        number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[names] = len(self.scopes)
-            self.scopes.append(Scope(*names))
+            try:
+                scope = Scope.parse(key)
+            except ValueError as error:
+                raise PartialsError(str(error)) from error
+            number = self._numbers[key] = len(self.scopes)
+            self.scopes.append(scope)
         return number
 
     def where(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -198,71 +149,52 @@ class MergedPanes:
 
     def window(self, start_ms: int, size_ms: int) -> tuple[np.ndarray, np.ndarray]:
         """(scope numbers int64[k], totals int64[k, 8]) of the windows that begin at ``start_ms``."""
-        bucket = self._buckets.get((start_ms, size_ms))
-        if bucket is None:
-            return np.empty(0, np.int64), np.empty((0, len(COUNTERS)), np.int64)
-        rows = np.fromiter(bucket.rows.values(), np.int64, len(bucket.rows))
-        return np.fromiter(bucket.rows, np.int64, len(bucket.rows)), self._rows["totals"][rows]
+        rows = self._rows_of(start_ms, size_ms)
+        return self._rows["scope"][rows], self._rows["totals"][rows]
+
+    def _rows_of(self, start_ms: int, size_ms: int) -> np.ndarray:
+        pieces = self._buckets.get((start_ms, size_ms))
+        if not pieces:
+            return np.empty(0, np.int64)
+        if len(pieces) > 1:
+            pieces[:] = [np.concatenate(pieces)]
+        return pieces[0]
 
     def any(self, start_ms: int, size_ms: int) -> bool:
         """Whether any scope has a window that begins at ``start_ms``."""
         return (start_ms, size_ms) in self._buckets
 
-    def history(self, names: tuple[str, ...]) -> Iterator[tuple[int, int, list[int]]]:
+    def history(self, scope: Scope) -> Iterator[tuple[int, int, list[int]]]:
         """(start ms, size ms, counters) of every window of one scope."""
-        number = self._numbers.get(names)
-        for (start, size), bucket in self._buckets.items():
-            row = bucket.rows.get(number)
-            if row is not None:
+        number = self._numbers.get(scope.key)
+        if number is None or not self._buckets:
+            return
+        windows = np.array(list(self._buckets), np.int64)
+        rows = lookup(number, windows, self._row_index.keys, self._row_index.rows)
+        for (start, size), row in zip(windows.tolist(), rows.tolist(), strict=True):
+            if row >= 0:
                 yield start, size, self._rows["totals"][row].tolist()
 
     def starts(self, size_ms: int) -> list[int]:
         """Where the windows of one size begin, ascending."""
         return sorted(start for start, size in self._buckets if size == size_ms)
 
-    def take_changed(self, watermark_ms: int) -> list[dict]:
-        """WindowSpend dicts of the windows that changed or became final, ordered by window and scope."""
+    def take_changed(self, watermark_ms: int) -> ChangedWindows:
+        """The windows that changed or became final, ordered by time."""
         while self._ends and self._ends[0][0] <= watermark_ms:
             _, start, size = heapq.heappop(self._ends)
-            self._mark(np.fromiter(self._buckets[start, size].rows.values(), np.int64))
+            self._mark(self._rows_of(start, size))
         self._closed_ms = max(self._closed_ms, watermark_ms)
-        rows = np.array(self._dirty, np.int64)
+        rows = np.concatenate(self._dirty) if self._dirty else np.empty(0, np.int64)
         self._dirty = []
         table = self._rows
         table["dirty"][rows] = False
         table.changed[rows] = True
         table["revision"][rows] += 1
-        scope, start, size = self.where(rows)
-        used, rank = np.unique(scope, return_inverse=True)
-        by_name = sorted(range(len(used)), key=lambda i: self.scopes[used[i]])
-        order = np.lexsort((np.argsort(by_name)[rank], size, start)) if len(rows) else rows
-        rows = rows[order]
-        spend = []
-        for number, start_ms, size_ms, totals, revision in zip(
-            scope[order].tolist(),
-            start[order].tolist(),
-            size[order].tolist(),
-            table["totals"][rows].tolist(),
-            table["revision"][rows].tolist(),
-            strict=True,
-        ):
-            names = self.scopes[number]
-            spend.append(
-                {
-                    "scope_kind": names[0],
-                    "team": names[1],
-                    "model": names[2],
-                    "agent": names[3],
-                    "use_case": names[4],
-                    "window_start": start_ms,
-                    "window_ms": size_ms,
-                    **dict(zip(COUNTERS, totals, strict=True)),
-                    "revision": revision,
-                    "final": start_ms + size_ms <= watermark_ms,
-                    "watermark": watermark_ms,
-                }
-            )
-        return spend
+        rows = rows[np.lexsort((table["scope"][rows], table["size"][rows], table["start"][rows]))]
+        return ChangedWindows(
+            self.scopes, *self.where(rows), table["totals"][rows], table["revision"][rows], watermark_ms
+        )
 
     def expire(self, watermark_ms: int) -> int:
         """Forget windows whose retention is over; returns how many. Call after ``take_changed``."""
@@ -270,39 +202,23 @@ class MergedPanes:
         gone = 0
         while self._expiries and self._expiries[0][0] <= watermark_ms:
             _, start, size = heapq.heappop(self._expiries)
-            bucket = self._buckets.pop((start, size))
-            gone += len(bucket.rows)
-            self._rows.free(list(bucket.rows.values()))
-            self._slots.free([slot for by_scope in bucket.slots.values() for slot in by_scope.values()])
+            rows = self._rows_of(start, size)
+            del self._buckets[start, size]
+            gone += len(rows)
+            slots = [self._rows["first"][rows] - 1]
+            while len(slots[-1]):
+                slots.append(self._slots["next"][slots[-1]] - 1)
+                slots[-1] = slots[-1][slots[-1] >= 0]
+            for index, table, numbers in (
+                (self._row_index, self._rows, rows),
+                (self._slot_index, self._slots, np.concatenate(slots).astype(np.int64)),
+            ):
+                remove_rows(index.keys, index.rows, table["key"], numbers)
+                table.free(numbers)
         return gone
-
-    def _bucket(self, start_ms: int, size_ms: int) -> _Bucket | None:
-        """The bucket of a window, made if missing; None if the window is past its retention."""
-        bucket = self._buckets.get((start_ms, size_ms))
-        if bucket is None:
-            end = start_ms + size_ms
-            expiry = end + self._retention_ms(size_ms)
-            if expiry <= self._expired_ms:
-                return None
-            bucket = self._buckets[start_ms, size_ms] = _Bucket()
-            heapq.heappush(self._expiries, (expiry, start_ms, size_ms))
-            if end > self._closed_ms:
-                heapq.heappush(self._ends, (end, start_ms, size_ms))
-        return bucket
 
     def _retention_ms(self, size_ms: int) -> int:
         return self.config.minute_retention_ms if size_ms < HOUR_MS else self.config.hour_retention_ms
-
-    def _new_slot(self, bucket: _Bucket, number: int, source: int, start_ms: int, size_ms: int) -> int:
-        row = bucket.rows.get(number)
-        if row is None:
-            row = bucket.rows[number] = self._rows.take()
-            for name, value in (("scope", number), ("start", start_ms), ("size", size_ms)):
-                self._rows[name][row] = value
-        slot = self._slots.take()
-        for name, value in (("row", row), ("source", source), ("version", _NEVER)):
-            self._slots[name][slot] = value
-        return slot
 
     def take_delta(self, slice_number: int) -> dict:
         """Copies of the windows, their sources and the scopes that are due (models.rolling), and plain values."""
@@ -329,27 +245,23 @@ class MergedPanes:
     def rebuild(self) -> None:
         """Index what the deltas brought; what was not yet published is published again."""
         for number in range(len(self._loaded_scopes)):
-            self.number(tuple(self._loaded_scopes[number]))
+            self.number(Scope(*self._loaded_scopes[number]).key)
         self._loaded_scopes = {}
         self._saved_scopes = len(self.scopes)
-        live = self._rows.rebuild()
-        starts, sizes = self._rows["start"].tolist(), self._rows["size"].tolist()
-        scopes = self._rows["scope"].tolist()
-        for row in live.tolist():
-            window = (starts[row], sizes[row])
-            bucket = self._buckets.get(window)
-            if bucket is None:
-                bucket = self._buckets[window] = _Bucket()
-                end = starts[row] + sizes[row]
-                self._expiries.append((end + self._retention_ms(sizes[row]), *window))
-                if end > self._closed_ms:
-                    self._ends.append((end, *window))
-            bucket.rows[scopes[row]] = row
-        heapq.heapify(self._expiries)
-        heapq.heapify(self._ends)
-        slots = self._slots.rebuild()
-        for slot, source, row in zip(
-            slots.tolist(), self._slots["source"][slots].tolist(), self._slots["row"][slots].tolist(), strict=True
-        ):
-            self._buckets[starts[row], sizes[row]].slots.setdefault(source, {})[scopes[row]] = slot
-        self._dirty = live[self._rows["dirty"][live]].tolist()
+        rows, slots = self._rows, self._slots
+        live, live_slots = rows.rebuild(), slots.rebuild()
+        window_keys(live, rows["scope"], rows["start"], rows["size"], rows["key"])
+        link(live_slots, slots["row"], slots["source"], rows["key"], rows["first"], slots["next"], slots["key"])
+        for index, table in ((self._row_index, rows), (self._slot_index, slots)):
+            index.reserve(len(table), table["key"], 0)
+            index.reset(len(index.keys), table["key"], table.used)
+        order = np.lexsort((rows["size"][live], rows["start"][live]))
+        self._file_all(live[order])
+        self._dirty = [live[rows["dirty"][live]]]
+
+    def _file_all(self, rows: np.ndarray) -> None:
+        """``_file`` for many windows, ordered by time."""
+        start, size = self._rows["start"][rows], self._rows["size"][rows]
+        cuts = np.flatnonzero((np.diff(start) != 0) | (np.diff(size) != 0)) + 1
+        for piece in np.split(rows, cuts):
+            self._file(piece)

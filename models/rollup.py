@@ -22,9 +22,11 @@ from models.budgets.monitor import BudgetMonitor
 from models.config import BudgetConfig, EngineConfig
 from models.economics.monitor import Economics
 from models.panes_merge import MergedPanes
+from models.partials import unpacked
 from models.rate_watch import RateWatch
 from models.rolling import EVERYTHING
 from models.sources import Sources
+from models.spend import ChangedWindows
 from models.windows import NO_WATERMARK
 
 STATE_VERSION = 7
@@ -34,8 +36,8 @@ STATE_VERSION = 7
 class RollupOutputs:
     """Records ready to encode; a later revision of a key replaces an earlier one."""
 
-    spend: list[dict] = field(default_factory=list)
-    """WindowSpend"""
+    spend: ChangedWindows
+    """WindowSpend, as columns"""
     budgets: list[dict] = field(default_factory=list)
     """BudgetStatus"""
     decisions: list[dict] = field(default_factory=list)
@@ -70,10 +72,13 @@ class RollupEngine:
         self.sources.expect(source_partitions, now_ms)
 
     def apply(self, partials: dict, now_ms: int) -> None:
-        """Merge one Partials dict; any number of repeats, in any order, changes nothing."""
+        """Merge one Partials dict; any number of repeats, in any order, changes nothing.
+
+        Raises PartialsError, with nothing merged, for what cannot be partials.
+        """
         source, next_offset = partials["source_partition"], partials["next_offset"]
+        rows, delta = self.panes.merge(source, next_offset, unpacked(partials["panes"]))
         self.sources.hear(source, next_offset, partials["watermark"], partials["idle"], now_ms)
-        rows, delta = self.panes.merge(source, next_offset, partials["panes"])
         if self.budgets.kinds and len(rows):
             self._budget(rows, delta)
         if self.economics.active and len(rows):
@@ -120,10 +125,12 @@ class RollupEngine:
     def _budget(self, rows: np.ndarray, delta: np.ndarray) -> None:
         """Hand what was added to windows on to the budgets of their scopes."""
         scopes, kinds = self.panes.scopes, self.budgets.kinds
-        numbers, starts, sizes = (column.tolist() for column in self.panes.where(rows))
-        for number, start_ms, size_ms, counters in zip(numbers, starts, sizes, delta.tolist(), strict=True):
-            if scopes[number].kind in kinds:
-                self.budgets.add(scopes[number], start_ms, size_ms, counters)
+        number, start, size = self.panes.where(rows)
+        used, place = np.unique(number, return_inverse=True)
+        counts = np.array([scopes[scope].kind in kinds for scope in used.tolist()], np.bool_)[place]
+        columns = (column[counts].tolist() for column in (number, start, size, delta))
+        for scope, start_ms, size_ms, counters in zip(*columns, strict=True):
+            self.budgets.add(scopes[scope], start_ms, size_ms, counters)
 
     @property
     def rows(self) -> int:

@@ -4,6 +4,7 @@ The key of a scope is text that cannot be ambiguous, since names may hold any ch
 records, ids of findings and partitioning, so it must never change.
 """
 
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,6 +20,9 @@ _FIELDS = {
     "agent": ("agent",),
     "use_case": ("use_case",),
 }
+
+_NAME = re.compile(r"((?:[^\\|]|\\.)*)\|", re.DOTALL)
+_UNESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Scope(NamedTuple):
@@ -41,6 +45,22 @@ class Scope(NamedTuple):
         """The scope of ``kind`` that an event with these names falls in."""
         names = {"team": team, "model": model, "agent": agent, "use_case": use_case}
         return cls(kind, **{name: names[name] for name in _FIELDS[kind]})
+
+    @classmethod
+    def parse(cls, key: str) -> "Scope":
+        """The scope whose ``key`` this is; raises ValueError if it is none.
+
+        >>> Scope.parse('team_model:a\\\\|b|gpt-5.4')
+        Scope(kind='team_model', team='a|b', model='gpt-5.4', agent='', use_case='')
+        """
+        kind, colon, text = key.partition(":")
+        fields = _FIELDS.get(kind)
+        names = [_UNESCAPED.sub(r"\1", name) for name in _NAME.findall(text + "|")] if fields else []
+        if colon and fields is not None and len(names) == len(fields):
+            scope = cls(kind, **dict(zip(fields, names, strict=True)))
+            if scope.key == key:
+                return scope
+        raise ValueError(f"{key!r} is not the key of a scope")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -265,15 +265,9 @@ class Panes:
         self._counts[1] = 0
         return rows
 
-    def describe(self, rows: np.ndarray):
-        """(scope number, start ms, size ms, counters) of each of ``rows``, as plain values."""
-        return zip(
-            self._scope[rows].tolist(),
-            self._start[rows].tolist(),
-            self._size[rows].tolist(),
-            self.sums[rows].tolist(),
-            strict=True,
-        )
+    def columns(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(scope number int32[k], start ms, size ms int64[k], counters int64[k, 8]) of ``rows``: copies."""
+        return self._scope[rows], self._start[rows], self._size[rows], self.sums[rows]
 
     def expire(self, watermark_ms: int) -> int:
         """Drop panes past their retention that are published; looks once a minute. Returns how many went."""

@@ -11,8 +11,10 @@ import numpy as np
 from models.config import EngineConfig
 from models.engine import UsageEngine
 from models.hashtable import Index, remove_rows
+from models.merge_kernels import lookup
 from models.pricing import PriceTable
 from models.rolling import EVERYTHING
+from models.rollup import RollupEngine
 from streams.replay import Replay
 from streams.transport.split import split
 
@@ -31,8 +33,14 @@ def warm() -> float:
     replay.finish()
     engine = UsageEngine(replay.config, 0, PriceTable())
     UsageEngine.restore(replay.config, engine.prices, [engine.take_delta(EVERYTHING)])
+    rollup = RollupEngine(replay.config)
+    rollup.apply(engine.flush(), base)
+    list(rollup.advance(base).spend.rows({}))
+    RollupEngine.restore(replay.config, [rollup.take_delta(EVERYTHING)])
     index = Index()
-    remove_rows(index.keys, index.rows, index.keys, np.zeros(0, np.int32))
+    for kind in (np.int32, np.int64):
+        remove_rows(index.keys, index.rows, index.keys, np.zeros(0, kind))
+    lookup(0, np.zeros((0, 2), np.int64), index.keys, index.rows)
     return time.monotonic() - started
 
 

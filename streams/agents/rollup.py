@@ -8,16 +8,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import structlog
 
+from models.partials import PartialsError
 from models.rollup import RollupEngine, RollupOutputs
 from models.scopes import Scope
 from schemas.codec import decode, encode
 from streams.agents.rejects import rejected_row
 from streams.agents.stateful import KeptFeedback, StatefulAgent
 from streams.definitions import Definitions
-from streams.producer import Producer, Row
+from streams.producer import Producer
 from streams.state.store import StateStore
 from streams.topics import Topics
 from streams.transport import PartitionBatch
@@ -29,7 +31,7 @@ REVISIONS_PER_EPOCH = 10**9
 """A revision is 10**9 times the owner's epoch and a count: whatever a former owner published, or still does, is lower.
 Below 2**53 for nine million owners, so that every JSON reader has it exact."""
 SPEND_ROWS = 500
-"""Encoded without a pause, some 5 ms."""
+"""Handed over without a pause, some 2 ms."""
 
 
 class RollupAgent(StatefulAgent):
@@ -52,6 +54,8 @@ class RollupAgent(StatefulAgent):
         self._topics = topics
         self._clock_ms = clock_ms
         self._feedback = KeptFeedback()
+        self._encoded: dict[Scope, tuple[bytes, bytes]] = {}
+        """See ``ChangedWindows.rows``."""
         self._definitions = Definitions(config.budgets)
         self.definitions_read = asyncio.Event()
         """To be set once ``take_definitions`` has had all that is there."""
@@ -102,8 +106,11 @@ class RollupAgent(StatefulAgent):
                     partials = decode("partials", value)
                 except Exception as error:  # fastavro raises what its C code met.
                     await self._reject(batch, row, error)
-                else:
+                    continue
+                try:
                     engine.apply(partials, now_ms)
+                except PartialsError as error:
+                    await self._reject(batch, row, error)
             self._next[partition] = batch.next_offset
         self._metrics.batch_applied("rollup", len(batch), time.perf_counter() - started)
 
@@ -125,14 +132,16 @@ class RollupAgent(StatefulAgent):
     async def _send(self, partition: int, out: RollupOutputs) -> None:
         # After a restart the engine counts on from its checkpoint, behind what its predecessor had published.
         first_revision = self._store.epoch(partition) * REVISIONS_PER_EPOCH
-        for row in (*out.spend, *out.budgets, *out.shares, *out.baselines):
+        out.spend.revision += first_revision
+        for row in (*out.budgets, *out.shares, *out.baselines):
             row["revision"] += first_revision
         topics, send = self._topics, self._producer.send
         self._metrics.findings_raised(out.findings)
         self._metrics.budgets_published(out.budgets)
-        for at in range(0, len(out.spend), SPEND_ROWS):
-            # The topic has one partition. Handed over one by one, a row costs six times as much.
-            await self._producer.send_many(topics.spend.name, 0, map(_spend, out.spend[at : at + SPEND_ROWS]))
+        # The topic has one partition. Handed over one by one, a row costs ten times as much.
+        rows = out.spend.rows(self._encoded)
+        while some := list(islice(rows, SPEND_ROWS)):
+            await self._producer.send_many(topics.spend.name, 0, some)
             await asyncio.sleep(0)
         for status in out.budgets:
             key = f"{status['budget']}@{status['period']}"
@@ -150,8 +159,3 @@ class RollupAgent(StatefulAgent):
             await send(topics.anomalies.name, finding["id"].encode(), encode("finding", finding))
         if out.findings:
             log.info("findings_raised", agent="rollup", findings=[finding["id"] for finding in out.findings])
-
-
-def _spend(row: dict) -> Row:
-    scope = Scope(row["scope_kind"], row["team"], row["model"], row["agent"], row["use_case"])
-    return f"{scope.key}@{row['window_start']}+{row['window_ms']}".encode(), encode("window_spend", row)

@@ -8,13 +8,14 @@ durable together.
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 import numpy as np
 import structlog
 
 from models.engine import UsageEngine, UsageOutputs
+from models.partials import packed, unpacked
 from models.pricing import PriceTable
-from models.scopes import Scope
 from models.windows import NO_WATERMARK
 from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
@@ -175,7 +176,7 @@ class UsageAgent(StatefulAgent):
             self._quiet_since_ms[partition] = now_ms
         idle = now_ms - self._quiet_since_ms[partition] > self._config.windows.idle_partition_ms
         partials = engine.flush(idle)
-        changed = bool(partials["panes"] or partials["baselines"])
+        changed = bool(partials["panes"]["scope"] or partials["baselines"])
         if not changed and now_ms - self._last_partials_ms[partition] < HEARTBEAT_MS:
             return
         self._last_partials_ms[partition] = now_ms
@@ -225,16 +226,24 @@ class UsageAgent(StatefulAgent):
 
 def _split(partials: dict, partitions: int) -> list[dict]:
     """One Partials dict per rollup partition; scopes and peer groups always go to the same one."""
-    parts = [{**partials, "panes": [], "baselines": []} for _ in range(partitions)]
     if partitions == 1:
         return [partials]
-    for pane in partials["panes"]:
-        scope = Scope(pane["scope_kind"], pane["team"], pane["model"], pane["agent"], pane["use_case"])
-        parts[partition_for(scope.key.encode(), partitions)]["panes"].append(pane)
+    panes = unpacked(partials["panes"])
+    of_scope = np.array([_partition(key, partitions) for key in panes.scopes], np.int64)
+    of_pane = of_scope[panes.scope]
+    parts = [
+        {**partials, "panes": packed(panes.take(of_pane == partition)), "baselines": []}
+        for partition in range(partitions)
+    ]
     for part in partials["baselines"]:
         key = f"{part['level']}|{part['team']}|{part['agent']}|{part['model']}"
         parts[partition_for(key.encode(), partitions)]["baselines"].append(part)
     return parts
+
+
+@lru_cache(maxsize=1 << 16)
+def _partition(key: str, partitions: int) -> int:
+    return partition_for(key.encode(), partitions)
 
 
 def _records(part: dict) -> Iterator[bytes]:
@@ -243,12 +252,13 @@ def _records(part: dict) -> Iterator[bytes]:
     Whoever reads the first ones must not close windows that the later ones add to.
     """
     encoded = encode("partials", part)
-    panes, baselines = part["panes"], part["baselines"]
+    panes, baselines = unpacked(part["panes"]), part["baselines"]
     if len(encoded) <= MAX_PARTIALS_BYTES or len(panes) + len(baselines) <= 1:
         yield encoded
         return
     cut = (len(panes) + len(baselines)) // 2
     of_baselines = max(0, cut - len(panes))
-    head = {"panes": panes[:cut], "baselines": baselines[:of_baselines], "watermark": NO_WATERMARK, "idle": False}
-    yield from _records({**part, **head})
-    yield from _records({**part, "panes": panes[cut:], "baselines": baselines[of_baselines:]})
+    head = {"panes": packed(panes.take(slice(cut))), "baselines": baselines[:of_baselines]}
+    yield from _records({**part, **head, "watermark": NO_WATERMARK, "idle": False})
+    rest = {"panes": packed(panes.take(slice(cut, None))), "baselines": baselines[of_baselines:]}
+    yield from _records({**part, **rest})

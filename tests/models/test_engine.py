@@ -11,6 +11,7 @@ from models.config import DAY_MS, HOUR_MS, MINUTE_MS, USD, EngineConfig, WindowC
 from models.engine import TOO_OLD, UsageEngine
 from models.pricing import PriceTable
 from models.rolling import EVERYTHING
+from tests.panes import pane_rows
 
 START = 1_795_460_400_000
 CONFIG = EngineConfig()
@@ -42,7 +43,7 @@ def apply(subject: UsageEngine, events: list[dict], now_ms: int = START + DAY_MS
 def hour_costs(partials: dict, kind: str = "team") -> dict:
     return {
         (pane[kind], pane["window_start"]): pane["cost_nano_usd"]
-        for pane in partials["panes"]
+        for pane in pane_rows(partials)
         if pane["scope_kind"] == kind and pane["window_ms"] == HOUR_MS
     }
 
@@ -172,9 +173,9 @@ def test_publishing_again_says_the_same_and_nothing_new_says_nothing():
     apply(subject, [event(1)])
     first = subject.flush()
     assert first["next_offset"] == 1
-    assert subject.flush()["panes"] == []
+    assert pane_rows(subject.flush()) == []
     apply(subject, [event(2)])
-    second = {(p["scope_kind"], p["window_ms"]): p["cost_nano_usd"] for p in subject.flush()["panes"]}
+    second = {(p["scope_kind"], p["window_ms"]): p["cost_nano_usd"] for p in pane_rows(subject.flush())}
     assert set(second.values()) == {2 * USD}, "counters are cumulative"
 
 
@@ -187,7 +188,7 @@ def test_late_events_count_and_too_old_ones_are_rejected():
     out = subject.apply(columns, 4, START)
     assert columns.status.tolist() == [0, TOO_OLD, 0]
     assert (out.counted, out.late, out.rejected) == (2, 1, 1)
-    sizes = Counter(pane["window_ms"] for pane in subject.flush()["panes"])
+    sizes = Counter(pane["window_ms"] for pane in pane_rows(subject.flush()))
     assert sizes == {HOUR_MS: 10, MINUTE_MS: 5}, "the late event counts in its hour, its minute is gone"
 
 
@@ -195,7 +196,7 @@ def test_unpriced_is_never_zero_and_never_silent():
     subject = engine()
     out = apply(subject, [event(1, cost_nano_usd=None, model="nobody-knows-this", input_tokens=1000, output_tokens=10)])
     assert out.unpriced == 1
-    pane = next(pane for pane in subject.flush()["panes"] if pane["scope_kind"] == "team")
+    pane = next(pane for pane in pane_rows(subject.flush()) if pane["scope_kind"] == "team")
     assert (pane["cost_nano_usd"], pane["unpriced_events"]) == (0, 1)
     assert pane["estimated_nano_usd"] > 0
 
@@ -212,7 +213,7 @@ def test_nothing_is_counted_for_rejected_rows():
 def test_an_empty_batch_moves_the_offset_only():
     subject = engine()
     out = subject.apply(columns_of([]), 5, START)
-    assert (out.counted, subject.next_offset, subject.flush()["panes"]) == (0, 5, [])
+    assert (out.counted, subject.next_offset, pane_rows(subject.flush())) == (0, 5, [])
 
 
 def test_spend_for_metrics_adds_up():
@@ -234,5 +235,5 @@ def test_a_restored_engine_goes_on_as_if_never_stopped(before, after):
     end_a, end_b = subject.finish(START), restored.finish(START)
     assert sorted(map(str, end_a.sessions)) == sorted(map(str, end_b.sessions))
     key = str
-    assert sorted(subject.flush()["panes"], key=key) == sorted(restored.flush()["panes"], key=key)
+    assert sorted(pane_rows(subject.flush()), key=key) == sorted(pane_rows(restored.flush()), key=key)
     assert np.array_equal(subject.dedupe.logs.sum(), restored.dedupe.logs.sum())

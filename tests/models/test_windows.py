@@ -66,7 +66,8 @@ def expected(batch: list[dict]) -> dict:
 
 
 def contents(panes: Panes, combos: Combos, rows: np.ndarray) -> dict:
-    return {(combos.scopes[number], start, size): sums for number, start, size, sums in panes.describe(rows)}
+    columns = (column.tolist() for column in panes.columns(rows))
+    return {(combos.scopes[number], start, size): sums for number, start, size, sums in zip(*columns, strict=True)}
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,7 +15,9 @@ from models.budgets.series import SpendSeries, Trailing
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig
 from models.counters import COST, COUNTERS, ESTIMATED, EVENTS, INPUT
 from models.panes_merge import MergedPanes
+from models.partials import unpacked
 from models.scopes import Scope
+from tests.panes import pane_columns
 
 USD = 10**9
 
@@ -370,7 +372,7 @@ def test_a_budget_that_is_new_is_filled_from_the_windows_kept():
         | {"cache_write_tokens": 0, "output_tokens": 0, "window_ms": size, "cost_nano_usd": 7 * USD}
         for start, size in ((NOV, HOUR_MS), (NOV, MINUTE_MS), (NOV - HOUR_MS, HOUR_MS))
     ]
-    panes.merge(0, 1, rows)
+    panes.merge(0, 1, unpacked(pane_columns(rows)))
     watch = monitor()
     watch.advance(NOV + HOUR_MS, 0)
     watch = restore(watch, BudgetConfig("b", Scope("team", "a"), 10 * USD), panes=panes)

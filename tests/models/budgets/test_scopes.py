@@ -12,9 +12,11 @@ from models.budgets.calendar import PERIODS, period_of
 from models.budgets.monitor import BudgetMonitor
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig, Raise
 from models.panes_merge import MergedPanes
+from models.partials import unpacked
 from models.scopes import Scope
 from tests.models.budgets.test_calendar import ZONES
 from tests.models.budgets.test_monitor import NOV, counters, levels, milestones, monitor, ms, restore, spend
+from tests.panes import pane_columns
 
 USD = 10**9
 TEAM = Scope("team", "a")
@@ -222,7 +224,7 @@ def test_a_budget_that_counts_something_else_is_filled_anew(change):
             | dict.fromkeys(("estimated_nano_usd", "events", "unpriced_events"), 0)
             | dict.fromkeys(("cache_read_tokens", "cache_write_tokens"), 0)
         ]
-        _, delta = panes.merge(0, day, rows)
+        _, delta = panes.merge(0, day, unpacked(pane_columns(rows)))
         for counts in delta.tolist():
             watch.add(TEAM, NOV + day * DAY_MS, HOUR_MS, counts)
     watch.advance(NOV + 20 * DAY_MS, 0)

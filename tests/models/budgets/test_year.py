@@ -26,6 +26,7 @@ from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
 from models.scopes import Scope
 from tests.models.budgets.year_oracle import Oracle
+from tests.panes import pane_columns
 
 USD = 10**9
 STEPS_PER_HOUR = 6
@@ -111,7 +112,7 @@ class Feed:
             )
         self.dirty.clear()
         return {"source_partition": 0, "next_offset": self.offset, "watermark": watermark_ms, "idle": False,
-                "panes": panes, "baselines": []}  # fmt: skip
+                "panes": pane_columns(panes), "baselines": []}  # fmt: skip
 
 
 def run(start, days, seed):

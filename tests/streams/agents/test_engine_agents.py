@@ -21,6 +21,7 @@ from streams.config import Settings
 from streams.topics import topics
 from streams.transport import TP, PartitionBatch, RejectedRange
 from streams.web.metrics import Metrics
+from tests.panes import pane_rows
 
 NOW_MS = 1_795_460_500_000
 MAX_REQUEST_BYTES = 1_048_576
@@ -186,7 +187,7 @@ async def test_more_changes_than_a_record_holds_go_out_in_several(bench):
     watermark = NOW_MS - 5_000 - CONFIG.windows.lateness_ms
     assert [r["watermark"] for r in records] == [-1] * (len(records) - 1) + [watermark], "none closes windows early"
     panes = [(*(p[n] for n in ("scope_kind", "team", "model", "agent", "window_start", "window_ms")),)
-             for r in records for p in r["panes"]]  # fmt: skip
+             for r in records for p in pane_rows(r)]  # fmt: skip
     assert len(panes) == len(set(panes))
 
 

@@ -21,6 +21,7 @@ from models.rolling import SLICES
 from streams.state import chain, store
 from streams.state.chain import SLOTS
 from streams.state.store import StateStore
+from tests.panes import pane_rows
 
 MINUTE_MS = 60_000
 T0 = 1_795_000_000_000
@@ -135,7 +136,7 @@ def outputs(out) -> tuple:
 
 
 def take(published: dict, flushed: dict) -> None:
-    for pane in flushed["panes"]:
+    for pane in pane_rows(flushed):
         published[tuple(pane[name] for name in PANE)] = list(pane.values())
     for part in flushed["baselines"]:
         published[part["level"], part["team"], part["agent"], part["model"], part["day"]] = list(part.values())

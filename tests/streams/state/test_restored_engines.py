@@ -16,6 +16,7 @@ from models.scopes import Scope
 from schemas.codec import encode
 from schemas.decode import Decoder
 from streams.state import codec
+from tests.panes import pane_rows
 
 MINUTE_MS = 60_000
 T0 = 1_795_000_000_000
@@ -108,7 +109,11 @@ def outputs(out) -> tuple:
 
 
 def partials(flushed: dict) -> dict:
-    return {**flushed, "panes": sorted(flushed["panes"], key=repr), "baselines": sorted(flushed["baselines"], key=repr)}
+    return {
+        **flushed,
+        "panes": sorted(pane_rows(flushed), key=repr),
+        "baselines": sorted(flushed["baselines"], key=repr),
+    }
 
 
 def merged(out) -> tuple:

@@ -85,8 +85,13 @@ def spend(start_ms: int, cost: int, **fields) -> bytes:
 
 
 class Record:
-    def __init__(self, value):
-        self.value = value
+    def __init__(self, value, key=None):
+        self.key, self.value = key, value
+
+
+def minute(number: int, cost: int, size_ms: int = MINUTE_MS, **fields) -> Record:
+    start_ms = number * MINUTE_MS
+    return Record(spend(start_ms, cost, window_ms=size_ms, **fields), b"team:a@%d+%d" % (start_ms, size_ms))
 
 
 def rate(**fields):
@@ -102,12 +107,13 @@ def rate(**fields):
 def test_a_rate_s_chart_is_the_hour_up_to_it():
     """Lesson 25: the alert and the dashboard show the same state (azure-docs#54463): both read tenfold.spend."""
     series = SpendSeries()
-    series.take([Record(b"\xff"), Record(None)])
-    series.take(Record(spend(minute * MINUTE_MS, minute * 1_000)) for minute in range(40, 101) if minute != 70)
-    series.take([Record(spend(98 * MINUTE_MS, 5_000, revision=2)), Record(spend(0, 7, window_ms=3_600_000))])
+    series.take([Record(b"\xff"), Record(None), Record(b"\xff", b"x@1"), Record(None, b"team:a@60000+60000")])
+    series.take(minute(number, number * 1_000) for number in range(40, 101) if number not in (70, 71))
+    series.take([minute(98, 5_000, revision=2), minute(0, 7, 3_600_000)])
+    series.take([Record(b"\xff", b"team:a@%d+60000" % (71 * MINUTE_MS))])
     chart = series.chart(rate())
     assert (chart.start_ms, chart.window_ms, chart.expected_micro_usd) == (40 * MINUTE_MS, MINUTE_MS, 3_000)
-    assert list(chart.cost_micro_usd) == [0 if m == 70 else 5 if m == 98 else m for m in range(40, 100)]
+    assert list(chart.cost_micro_usd) == [0 if m in (70, 71) else 5 if m == 98 else m for m in range(40, 100)]
     assert len(chart.cost_micro_usd) <= MINUTES
 
 
