@@ -209,11 +209,13 @@ def project(
     if as_json:
         click.echo(json.dumps(values))
     else:
-        low80, high80, high95 = (_usd(values[f"{name}_nano_usd"]) for name in ("low80", "high80", "high95"))
+        low80, high80, low95, high95 = (
+            _usd(values[f"{name}_nano_usd"]) for name in ("low80", "high80", "low95", "high95")
+        )
         click.echo(
             f"{_usd(made.sample_nano_usd)} in {made.sample_days:.1f} days of {made.events:,} events\n"
             f"{_usd(made.forecast.total)} in the next {days} days; in 80 of 100 cases {low80} to {high80}, in 95 "
-            f"at most {high95}"
+            f"{low95} to {high95}"
         )
         if made.unpriced_events:
             click.echo(

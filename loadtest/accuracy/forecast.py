@@ -2,11 +2,14 @@
 
     tenfold bench accuracy forecast [--out DIR]
 
-The period is the two weeks of each tenant; at days 5, 7 and 10 the total is forecast from what is known then. The
-quantiles of the bands were set on half of the tenants; the figures are those of the other half.
+The period is the two weeks of each tenant; at days 5, 7 and 10 the total is forecast from what is known then (pooled:
+at days 4 to 12). Spread and quantiles of the bands were set on half of the tenants; the figures are those of the other
+half. Beside them: bands of one width for all tenants (plain split conformal prediction), and each tenth of all tenants
+held against the quantiles of the others.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,10 +18,13 @@ import numpy as np
 from loadtest.accuracy import tenants as data
 from loadtest.accuracy.rates_plot import draw_forecast
 from loadtest.accuracy.tenants import Tenants
-from models.budgets.forecast import forecast
+from models.budgets.forecast import expected, forecast
 
 RESULTS = Path(__file__).parent.parent / "results"
 DAYS = (5, 7, 10)
+ALL_DAYS = range(4, 13)
+LEVELS = (0.025, 0.1, 0.9, 0.975)
+FOLDS = 10
 HOURS = 14 * 24
 MIN_ACTIVE = 0.2
 
@@ -48,6 +54,43 @@ def measure(tenants: Tenants, day: int) -> dict:
     return figures
 
 
+def errors(tenants: Tenants, days: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """ln(actual / expected rest), spread, expected rest, spent and total, float64[n] of all tenants and days."""
+    hours = np.rint(tenants.spend.reshape(len(tenants), HOURS, 6).sum(axis=2)).astype(np.int64)
+    rows = []
+    for day in days:
+        for one in hours:
+            rest, spread = expected(one[: day * 24], 0, HOURS)
+            actual = float(one[day * 24 :].sum())
+            error = np.log(max(actual, 1e-4 * rest, 1.0) / max(rest, 1.0))
+            rows.append((error, spread, rest, float(one[: day * 24].sum()), float(one.sum())))
+    return tuple(np.array(rows).T)
+
+
+def conformal(settle: Tenants, test: Tenants, days: Sequence[int], constant: bool) -> dict:
+    """Quantiles of one half's errors, and what their bands do on the other: by spread, or the same for all."""
+    error, spread, *_ = errors(settle, days)
+    score = error if constant else error / spread
+    low95, low80, high80, high95 = np.quantile(score, LEVELS)
+    _, spread, rest, spent, total = errors(test, days)
+    scale = np.ones(len(spread)) if constant else spread
+    figures = {"quantiles": [round(float(q), 2) for q in (low95, low80, high80, high95)]}
+    for level, low, high in ((80, low80, high80), (95, low95, high95)):
+        bottom, top = (spent + rest * np.exp(np.clip(q * scale, -6, 6)) for q in (low, high))
+        figures[f"coverage_{level}"] = round(float(((bottom <= total) & (total <= top)).mean()), 3)
+        figures[f"width_{level}_median"] = round(float(np.median(top / bottom)), 2)
+        figures[f"ln_width_{level}_mean"] = round(float(np.log(top / bottom).mean()), 3)
+    return figures
+
+
+def crossed(tenants: Tenants, days: Sequence[int]) -> dict:
+    """Coverage where each tenth of all tenants is held against the quantiles of the other nine."""
+    fold = np.arange(len(tenants)) % FOLDS
+    rows = [conformal(tenants.only(fold != k), tenants.only(fold == k), days, False) for k in range(FOLDS)]
+    share = np.bincount(fold) / len(tenants)
+    return {name: round(float(share @ [row[name] for row in rows]), 3) for name in ("coverage_80", "coverage_95")}
+
+
 def run() -> dict:
     tenants = data.load(MIN_ACTIVE)
     tenants = tenants.only(tenants.spend[:, : 5 * 144].sum(axis=1) > 0)
@@ -57,16 +100,23 @@ def run() -> dict:
             halves["test_half"].steady | halves["test_half"].rhythmic
         )
     }
-    return {
+    result = {
         name: {"days": [measure(half, day) for day in DAYS], "pooled": pooled(half)}
         for name, half in {**halves, **groups}.items()
     }
+    ways = (halves["setup_half"], halves["test_half"], ALL_DAYS)
+    result["quantiles_of_the_setup_half_on_the_test_half"] = conformal(*ways, constant=False)
+    result["one_width_for_all_on_the_test_half"] = conformal(*ways, constant=True)
+    result["crossed_over_all_tenants"] = crossed(tenants, ALL_DAYS)
+    return result
 
 
 def pooled(tenants: Tenants) -> dict:
-    """Coverage over all days."""
-    rows = [measure(tenants, day) for day in DAYS]
-    return {key: round(float(np.mean([row[key] for row in rows])), 3) for key in ("coverage_80", "coverage_95")}
+    """Mean over all days of the coverage and of the widths."""
+    rows = [measure(tenants, day) for day in ALL_DAYS]
+    names = [f"{name}_{level}" for name in ("coverage", "width") for level in (80, 95)]
+    keys = [name if name.startswith("coverage") else f"{name}_median" for name in names]
+    return {key: round(float(np.mean([row[key] for row in rows])), 3) for key in keys}
 
 
 @click.command("forecast")

@@ -6,11 +6,12 @@ The rest of the period is expected from the team's own days::
     hour  = day x shape of the day x weight of the weekday (after two weeks), both drawn towards flat
     rest  = sum over the hours that are left
 
-A band is ``spent + rest x exp(quantile x spread)``. ``spread`` is the standard deviation of the team's ln of daily
-spend, drawn towards PRIOR_VARIANCE as if that had been seen for PRIOR_DAYS: a steady team gets a narrow band, a bursty
-or a new one a wide one. The quantiles are those of ln(actual / expected rest) / spread on real tenants, conformal in
-that a fixed half of the tenants sets them and the other half tests them (``loadtest/accuracy/forecast.py``,
-docs/rates.md). They come from periods of two weeks: in a longer one the band says less than it seems.
+A band is ``spent + rest x exp(quantile x spread)``. ``spread`` is the root mean square of how much the team's ln of
+daily spend changes from day to day, drawn towards PRIOR_VARIANCE as if that had been seen for PRIOR_DAYS, times (days
+left / 7) ** 0.25: a steady team gets a narrow band, a bursty or a new one a wide one, and what is far off is less sure.
+The quantiles are those of ln(actual / expected rest) / spread on real tenants, conformal in that a fixed half of the
+tenants sets them and the other half tests them (``loadtest/accuracy/forecast.py``, docs/rates.md). They come from
+periods of two weeks: in a longer one the band says less than it seems.
 
 Guarantee: low95 <= low80 <= total <= high80 <= high95, and nothing is below what is spent already. Cost: some 0.2 ms.
 Source: split conformal prediction with normalised scores, Lei et al., Distribution-Free Predictive Inference for
@@ -29,11 +30,13 @@ MIN_DAYS = 3
 WEEKDAYS_AFTER_DAYS = 14
 SHRINK_DAYS = 2.0
 """A shape counts as if it had been flat for so many days beside those seen."""
-FLOOR_SHARE = 0.1
+FLOOR_SHARE = 0.03
 """Of a mean day, added before ln: a day without spend is unusual, not infinitely so."""
-QUANTILES = (-1.76, 1.91, 3.03)
-"""Of ln(actual / expected rest) / spread at 10, 90 and 95 %. One tenant in 25 just stopped, so the 95 % band
-begins with what is spent, and misses above only."""
+HORIZON_DAYS, HORIZON_POWER = 7.0, 0.25
+MEASURED_DAYS = (1.0, 10.0)
+"""The spread is that of a week ahead, and grows no further than it could be measured."""
+QUANTILES = (-6.5, -1.94, 1.59, 3.06)
+"""Of ln(actual / expected rest) / spread at 2.5, 10, 90 and 97.5 %: one tenant in 25 just stopped."""
 MAX_EXPONENT = 6.0
 MAX_NANO_USD = 2**62
 
@@ -59,6 +62,19 @@ def forecast(hours: np.ndarray, first_hour: int, end_hour: int, spent_nano_usd: 
     >>> forecast(week, 0, 14 * 24, int(week.sum())).total / 10**9
     1008.0
     """
+    said = expected(hours, first_hour, end_hour)
+    if said is None:
+        return None
+    rest, spread = said
+    factors = np.exp(np.clip(np.array(QUANTILES) * spread, -MAX_EXPONENT, MAX_EXPONENT))
+    total, low95, low80, high80, high95 = (
+        min(spent_nano_usd + round(rest * factor), MAX_NANO_USD) for factor in (1.0, *factors.tolist())
+    )
+    return Forecast(total, low80, high80, low95, high95)
+
+
+def expected(hours: np.ndarray, first_hour: int, end_hour: int) -> tuple[float, float] | None:
+    """(nano-USD from now to ``end_hour``, spread); None with less than MIN_DAYS whole days."""
     days = len(hours) // 24
     if days < MIN_DAYS:
         return None
@@ -71,13 +87,9 @@ def forecast(hours: np.ndarray, first_hour: int, end_hour: int, spent_nano_usd: 
     rest = day / 24 * float((_of_day(spend, now_hour)[left % 24] * _of_week(daily, now_hour)[_weekday(left)]).sum())
 
     logs = np.log(np.maximum(daily, 0.0) + FLOOR_SHARE * daily.mean()) if day > 0 else np.zeros(days)
-    deviation = float(((logs - logs.mean()) ** 2).sum())
-    spread = ((deviation + PRIOR_VARIANCE * PRIOR_DAYS) / (days - 1 + PRIOR_DAYS)) ** 0.5
-    factors = np.exp(np.clip(np.array(QUANTILES) * spread, -MAX_EXPONENT, MAX_EXPONENT))
-    total, low80, high80, high95 = (
-        min(spent_nano_usd + round(rest * factor), MAX_NANO_USD) for factor in (1.0, *factors.tolist())
-    )
-    return Forecast(total, low80, high80, spent_nano_usd, high95)
+    changes = float((np.diff(logs) ** 2).sum())
+    spread = ((changes + PRIOR_VARIANCE * PRIOR_DAYS) / (days - 1 + PRIOR_DAYS)) ** 0.5
+    return rest, spread * (float(np.clip(len(left) / 24, *MEASURED_DAYS)) / HORIZON_DAYS) ** HORIZON_POWER
 
 
 def _weekday(hour: np.ndarray) -> np.ndarray:

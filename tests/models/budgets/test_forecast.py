@@ -56,6 +56,14 @@ def test_a_bursty_team_gets_a_wider_band_than_a_steady_one():
     assert widths[1] > 2 * widths[0]
 
 
+def test_ten_days_ahead_are_less_sure_than_one_and_no_surer_than_ninety():
+    hours = np.rint(USD * np.exp(np.random.default_rng(4).normal(0, 0.3, 240))).astype(np.int64)
+    ahead = [forecast(hours, 0, 240 + 24 * days, 0) for days in (1, 10, 90)]
+    day, ten, ninety = (said.high95 / said.total for said in ahead)
+    assert day < ten == pytest.approx(ninety, rel=0.01)
+    assert all(0 < said.low95 < said.low80 for said in ahead)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.one_of(st.integers(-5, 10**12), st.just(2**62), st.just(0)), min_size=72, max_size=200),
