@@ -33,8 +33,9 @@ from models.pricing import UNPRICED, PriceTable
 from models.session_kernels import COST_EDGES, PROJECTED, RUNAWAY
 from models.session_verdicts import Change, SessionVerdicts
 from models.sessions import Candidates, EndedRuns, Sessions
+from models.spent import Spent
 from models.windows import NO_WATERMARK, Panes, Watermark
-from schemas.columns import KINDS, OK, REJECT_REASONS, Columns, string_index
+from schemas.columns import OK, REJECT_REASONS, Columns, string_index
 
 STATE_VERSION = 5
 OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
@@ -56,8 +57,6 @@ class UsageOutputs:
     late: int = 0
     rejected: int = 0
     unpriced: int = 0
-    spend: list[tuple[str, str, str, str, list[int]]] = field(default_factory=list)
-    """(team, model, provider, kind, counters) of the batch."""
 
 
 class UsageEngine:
@@ -76,6 +75,7 @@ class UsageEngine:
         self.panes = Panes(config.windows)
         self.unit_price = UnitPrice(config.unit_price)
         self.verdicts = SessionVerdicts()
+        self.spent = Spent()
         self._has_model = np.zeros(0, np.bool_)
 
     def apply(self, columns: Columns, next_offset: int, now_ms: int) -> UsageOutputs:
@@ -117,7 +117,7 @@ class UsageEngine:
         self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
         self._end(ended, out, now_ms, "idle")
         self.watermark.advance(times, now_ms)
-        out.spend = self._spend()
+        self.spent.add(self.panes.leaves)
         return out
 
     def advance(self, now_ms: int) -> UsageOutputs:
@@ -267,13 +267,9 @@ class UsageEngine:
             model = self.combos.names[runs.combo[index]][3]
             self.verdicts.end(id, day, model, int(capped_bin[index]), true_bin, sums)
 
-    def _spend(self) -> list[tuple[str, str, str, str, list[int]]]:
-        leaves = self.panes.leaves
-        rows = []
-        for leaf in range(leaves.count):
-            team, _, _, model, provider = self.combos.names[leaves.combo[leaf]]
-            rows.append((team, model, provider, KINDS[leaves.kind[leaf]], leaves.sums[leaf].tolist()))
-        return rows
+    def take_spent(self) -> list[tuple[str, str, str, str, list[int]]]:
+        """(team, model, provider, kind, counters) counted here since the last call: for metrics."""
+        return self.spent.take(self.combos)
 
     @property
     def rows(self) -> int:

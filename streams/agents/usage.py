@@ -86,6 +86,8 @@ class UsageAgent(StatefulAgent):
         self._quiet_since_ms[partition] = self._clock_ms()
 
     def _leave(self, partition: int) -> None:
+        if engine := self._engines.get(partition):
+            self._metrics.spent(engine.take_spent())
         super()._leave(partition)
         self._highwater.pop(partition, None)
 
@@ -171,6 +173,7 @@ class UsageAgent(StatefulAgent):
         if abs(now_ms - self._advanced_ms[partition]) >= ADVANCE_MS:
             self._advanced_ms[partition] = now_ms
             await self._send(engine.advance(now_ms))
+            self._metrics.spent(engine.take_spent())
         if not self._at_end(partition):
             # Behind, or cut off from the brokers: there may well be more, and windows must wait for it.
             self._quiet_since_ms[partition] = now_ms
@@ -204,7 +207,6 @@ class UsageAgent(StatefulAgent):
             duplicates=out.duplicates,
             late=out.late,
             rejected=rejected,
-            spend=out.spend,
         )
         self._highwater[batch.tp.partition] = batch.highwater
         self._metrics.set_live_sessions(sum(len(engine.sessions) for engine in self._engines.values()))

@@ -6,8 +6,8 @@ hostile names can neither fill this process nor Prometheus. Never a session, a u
 reads "unknown", since Prometheus takes an empty label for none.
 
 Counters start at 0 with the process and count what this worker did: a batch that is read again after a crash
-counts again. The topics are exact; these are for watching. A batch's spend is added up first and reaches Prometheus'
-counters when they are asked for: a row costs some 1 us instead of 10.
+counts again. The topics are exact; these are for watching. Spend comes once a second, is added up first and reaches
+Prometheus' counters when they are asked for: a row costs some 1 us instead of 10.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,9 +141,8 @@ class Metrics:
         duplicates: int = 0,
         late: int = 0,
         rejected: Mapping[str, int] | None = None,
-        spend: Iterable[tuple[str, str, str, str, Sequence[int]]] = (),
     ) -> None:
-        """One batch of ``records``. ``rejected`` by reason; ``spend`` as in ``UsageOutputs.spend``."""
+        """One batch of ``records``. ``rejected`` by reason."""
         self._batches.labels(agent).inc()
         self._records.labels(agent).inc(records)
         self._apply.labels(agent).observe(seconds)
@@ -151,7 +150,10 @@ class Metrics:
         self._late.inc(late)
         for reason, count in (rejected or {}).items():
             self._quarantined.labels(self._reason(reason)).inc(count)
-        for *key, counters in spend:
+
+    def spent(self, rows: Iterable[tuple[str, str, str, str, Sequence[int]]]) -> None:
+        """What was counted since the last call: ``UsageEngine.take_spent``."""
+        for *key, counters in rows:
             known = self._spent.get(series := tuple(key))
             self._spent[series] = counters if known is None else [a + b for a, b in zip(known, counters, strict=True)]
         if len(self._spent) > MAX_SERIES:

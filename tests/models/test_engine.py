@@ -217,9 +217,21 @@ def test_an_empty_batch_moves_the_offset_only():
 
 
 def test_spend_for_metrics_adds_up():
-    out = apply(engine(), [event(1), event(2, team="u"), event(3, kind="GPU")])
-    assert sum(row[4][0] for row in out.spend) == 3 * USD
-    assert {row[3] for row in out.spend} == {"LLM", "GPU"}
+    subject = engine()
+    apply(subject, [event(1), event(2, team="u"), event(3, kind="GPU"), event(3)])
+    apply(subject, [event(4)])
+    rows = {(team, kind): counters[0] for team, _, _, kind, counters in subject.take_spent()}
+    assert rows == {("t", "LLM"): 2 * USD, ("u", "LLM"): USD, ("t", "GPU"): USD}
+    assert subject.take_spent() == []
+
+
+def test_spend_that_nobody_asks_for_is_added_up(monkeypatch):
+    monkeypatch.setattr("models.spent.MAX_ROWS", 3)
+    subject = engine()
+    for number in range(20):
+        apply(subject, [event(number, team="tu"[number % 2])])
+        assert subject.spent._waiting <= 3
+    assert sorted(row[4][0] for row in subject.take_spent()) == [10 * USD, 10 * USD]
 
 
 @settings(max_examples=25, deadline=None)

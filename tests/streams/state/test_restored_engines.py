@@ -104,7 +104,6 @@ def outputs(out) -> tuple:
         sorted(out.findings, key=repr),
         sorted(out.sessions, key=repr),
         (out.counted, out.duplicates, out.late, out.rejected, out.unpriced),
-        sorted(map(repr, out.spend)),
     )
 
 

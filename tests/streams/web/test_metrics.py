@@ -38,7 +38,9 @@ def test_batch_totals():
             duplicates=1,
             late=3,
             rejected={"truncated": 4},
-            spend=[("payments", "gpt-5.4", "openai", "LLM", row), ("", "", "", "GPU", counters(cost_nano_usd=10**9))],
+        )
+        metrics.spent(
+            [("payments", "gpt-5.4", "openai", "LLM", row), ("", "", "", "GPU", counters(cost_nano_usd=10**9))]
         )
     labels = {"team": "payments", "model": "gpt-5.4", "provider": "openai", "kind": "LLM"}
     unknown = {"team": "unknown", "model": "unknown", "provider": "unknown", "kind": "GPU"}
@@ -60,7 +62,7 @@ def test_batch_totals():
 def test_hostile_names_are_bounded_and_nothing_is_lost():
     metrics = Metrics()
     rows = [(f"t{n % 350}", f"m{n}", f"p{n}", "LLM", counters(cost_nano_usd=10**9)) for n in range(6_000)]
-    metrics.batch_applied("usage", len(rows), 0.1, spend=rows)
+    metrics.spent(rows)
     usd = {labels: total for (name, labels), total in samples(metrics).items() if name == "ai_cost_usd_total"}
     assert len(usd) <= module.MAX_SERIES + 1
     assert sum(usd.values()) == len(rows)
