@@ -7,7 +7,8 @@ reject what is too old, dedupe, price, sessions and their detectors, panes.
 
 The revision of a finding is one more than the offset of the event that led to it, and that of a resolution is beyond
 all events so far. So what is said again after a restart is known as said, and what follows is news, although other
-peers may be known then and the finding may have changed more or less often on the way.
+peers may be known then and the finding may have changed more or less often on the way. (models.detectors.unit_price,
+whose findings may open again, has twice these.)
 
 Nothing here does I/O or reads a clock. Called by streams.agents.usage and streams.replay.
 """
@@ -121,19 +122,23 @@ class UsageEngine:
         return out
 
     def advance(self, now_ms: int) -> UsageOutputs:
-        """End idle sessions and drop panes past their retention; call after a batch and about once a second."""
+        """End what is over, drop panes past their retention; call after a batch and about once a second."""
         out = UsageOutputs()
         if self.watermark.value_ms != NO_WATERMARK:
+            out.findings += self._price_errors_over(self.watermark.value_ms, now_ms)
             self._end(self.sessions.end_idle(self.watermark.value_ms), out, now_ms, "idle")
             self.panes.expire(self.watermark.value_ms)
             self.baselines.expire(self.watermark.value_ms)
         return out
 
     def finish(self, now_ms: int) -> UsageOutputs:
-        """End every session: the input is over (replay)."""
-        out = UsageOutputs()
+        """End every session and price error: the input is over (replay)."""
+        out = UsageOutputs(findings=self._price_errors_over(np.iinfo(np.int64).max, now_ms))
         self._end(self.sessions.end_idle(np.iinfo(np.int64).max), out, now_ms, "end_of_input")
         return out
+
+    def _price_errors_over(self, watermark_ms: int, now_ms: int) -> list[dict]:
+        return self.unit_price.resolve(watermark_ms, self.next_offset, now_ms, self.prices.version)
 
     def flush(self, idle: bool = False) -> dict:
         """Partials dict of what changed since the last flush; empty panes and baselines if nothing did."""

@@ -168,6 +168,24 @@ def test_the_incident_is_found_on_its_event():
     assert found["session_outlier"]["example_event_ids"] == ["e1"]
 
 
+def test_a_price_error_ends_with_its_hour_and_the_lateness_and_with_the_input():
+    config = EngineConfig()
+    lateness = config.windows.lateness_ms
+    subject = engine()
+    hour = START - START % HOUR_MS
+    apply(subject, [event(0, hour + 5_000, session_id="", cost_nano_usd=500 * USD)])
+    before = event(1, hour + HOUR_MS + lateness - 1, session_id="")
+    assert subject.advance(START).findings == apply(subject, [before]).findings == subject.advance(START).findings == []
+    restored = UsageEngine.restore(CONFIG, PriceTable(), [subject.take_delta(EVERYTHING)])
+    for one in (subject, restored):
+        apply(one, [event(2, hour + HOUR_MS + lateness, session_id="")])
+        (resolved,) = one.advance(START).findings
+        assert (resolved["detector"], resolved["status"], resolved["revision"]) == ("unit_price", "resolved", 6)
+        assert one.finish(START).findings == []
+    apply(subject, [event(3, hour + 2 * HOUR_MS, session_id="", cost_nano_usd=500 * USD)])
+    assert [f["status"] for f in subject.finish(START).findings] == ["resolved"]
+
+
 def test_publishing_again_says_the_same_and_nothing_new_says_nothing():
     subject = engine()
     apply(subject, [event(1)])
