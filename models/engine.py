@@ -38,7 +38,7 @@ from models.spent import Spent
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import OK, REJECT_REASONS, Columns, string_index
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 OUT_OF_RANGE, TOO_OLD = REJECT_REASONS.index("out_of_range"), REJECT_REASONS.index("too_old")
 MAX_NAME_BYTES = 4096
 """Of each string of an event. Findings, windows and state carry names on, several at once and in keys, and a record

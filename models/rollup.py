@@ -29,7 +29,7 @@ from models.sources import Sources
 from models.spend import ChangedWindows
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 
 
 @dataclass(slots=True)
@@ -90,10 +90,10 @@ class RollupEngine:
         """Publish what changed and judge the windows that closed; call after ``apply`` and about once a second."""
         return self._publish(self.sources.advance(), now_ms)
 
-    def set_budgets(self, budgets: tuple[BudgetConfig, ...], now_ms: int) -> None:
+    def set_budgets(self, budgets: tuple[BudgetConfig, ...]) -> None:
         """Other budgets from now on. New ones are filled from the windows kept; open findings of old ones end."""
         self.config = replace(self.config, budgets=budgets)
-        self.budgets = self.budgets.changed_to(self.config, self.panes, now_ms)
+        self.budgets = BudgetMonitor.restore(self.config, self.budgets.snapshot(), self.panes)
 
     def finish(self, now_ms: int) -> RollupOutputs:
         """The input is over (replay): close the minute of the newest event too."""
@@ -160,8 +160,7 @@ class RollupEngine:
     def restore(cls, config: EngineConfig, deltas: Iterable[dict]) -> "RollupEngine":
         """The engine that ``deltas`` were taken from, in order: the last SLICES, or all since one of EVERYTHING.
 
-        Raises ValueError for another state version. Settings may have changed since: budgets that are new here are
-        filled from the windows that are kept.
+        Raises ValueError for another state version. Settings may have changed since, as with ``set_budgets``.
         """
         self = cls(config)
         last, rates = None, None

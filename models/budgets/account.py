@@ -10,11 +10,13 @@ from dataclasses import asdict
 
 from models.budgets.burn_watch import BurnWatch, Minutes, exhaustion, remaining_burn
 from models.budgets.calendar import Period, period_of
-from models.budgets.findings import milestone_finding
+from models.budgets.findings import MILESTONE, milestone_finding
 from models.budgets.forecast import forecast
 from models.budgets.period import PeriodState
 from models.budgets.season import Season, Usage
-from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig
+from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, Enforcement, Raise
+from models.findings import finding_id
+from models.scopes import Scope
 from models.windows import NO_WATERMARK
 
 _EVEN = Season()
@@ -22,11 +24,17 @@ _EVEN = Season()
 
 
 class Account:
-    """State of one budget; ``usage`` is shared by the budgets of one scope."""
+    """State of one budget; ``usage`` is shared by the budgets of one scope, ``told`` by all.
 
-    def __init__(self, budget: BudgetConfig, usage: Usage):
+    ``told``: finding id -> (revision, end of its period) of milestones of budgets that are gone. One that comes back
+    counts on from there, or what it says would be taken for a repeat.
+    """
+
+    def __init__(self, budget: BudgetConfig, usage: Usage, told: dict[str, tuple[int, int]] | None = None):
         self.budget = budget
         self.usage = usage
+        self._told = {} if told is None else told
+        self._definition: dict | None = None
         self.periods: dict[str, PeriodState] = {}
         self.burn = BurnWatch()
         self.projection: dict | None = None
@@ -93,13 +101,18 @@ class Account:
         return statuses, findings
 
     def close(self, watermark_ms: int, now_ms: int) -> list[dict]:
-        """The budget is no more: what was open is resolved."""
+        """The budget is no more, or another one: what was open is resolved."""
         findings = self.burn.close(now_ms)
         for state in self.periods.values():
             for level, milestone in sorted(state.levels.items()):
                 if milestone.passed and milestone.revision and not state.ended:
                     findings.append(self._report(state, level, "resolved", "removed", [], watermark_ms, now_ms))
+                if milestone.revision:
+                    self._told[self._finding_id(state, level)] = (milestone.revision, state.period.end_ms)
         return findings
+
+    def _finding_id(self, state: PeriodState, level: int) -> str:
+        return finding_id(MILESTONE, self.budget.name, state.period.id, level)
 
     def _report(
         self,
@@ -111,8 +124,10 @@ class Account:
         watermark_ms: int,
         now_ms: int,
     ) -> dict:
-        state.levels[level].revision += 1
+        id, milestone = self._finding_id(state, level), state.levels[level]
+        milestone.revision = max(milestone.revision, self._told.get(id, (0, 0))[0]) + 1
         return milestone_finding(
+            id=id,
             budget=self.budget,
             state=state,
             level=level,
@@ -138,6 +153,8 @@ class Account:
         limit = self.budget.limit_at(min(max(watermark_ms, state.period.start_ms), state.period.end_ms - 1))
         for level in state.rearm(limit):
             report(level, "resolved", "limit_changed", [])
+        for level in [] if state.ended else state.drop(self.budget.milestones_percent):
+            report(level, "resolved", "level_removed", [])
         if self.budget.rolling_ms:
             for level in state.fall_back():
                 report(level, "resolved", "fell_back", [])
@@ -147,6 +164,8 @@ class Account:
         late = before_ms >= state.period.end_ms
         if crossed:
             report(crossed[-1], "open", "late_usage" if late else "reached", crossed[:-1])
+            if late:
+                report(crossed[-1], "resolved", "period_over", [])
         if not state.ended and watermark_ms >= state.period.end_ms:
             state.ended = True
             if late:
@@ -235,11 +254,20 @@ class Account:
         return {
             "name": self.budget.name,
             "key": self.key,
+            "budget": self.definition,
             "periods": [state.snapshot() for state in self.periods.values()],
             "burn": self.burn.snapshot(),
             "projection": self.projection,
             "projected_hour": self._projected_hour,
         }
+
+    @property
+    def definition(self) -> dict:
+        """The budget as plain values, the same object each time: what a restart resolves by if it has gone."""
+        if self._definition is None:
+            budget = asdict(self.budget)
+            self._definition = {**budget, "scope": list(self.budget.scope), "raises": list(budget["raises"])}
+        return self._definition
 
     @property
     def key(self) -> list:
@@ -260,6 +288,21 @@ class Account:
             if watermark_ms != NO_WATERMARK and state.period.end_ms <= watermark_ms:
                 state.cross(self.budget.milestones_percent)
                 state.ended = True
+
+
+def defined(definition: dict) -> BudgetConfig:
+    """Inverse of ``Account.definition``."""
+    enforcement = definition["enforcement"]
+    return BudgetConfig(
+        **{
+            **definition,
+            "scope": Scope(*definition["scope"]),
+            "milestones_percent": tuple(definition["milestones_percent"]),
+            "teams": tuple(definition["teams"]),
+            "raises": tuple(Raise(**one) for one in definition["raises"]),
+            "enforcement": enforcement and Enforcement(**enforcement),
+        }
+    )
 
 
 def rolling_id(rolling_ms: int) -> str:

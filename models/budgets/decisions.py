@@ -35,6 +35,12 @@ def decide(scope_key: str, accounts: list[Account], watermark_ms: int) -> dict |
     }
 
 
+def release(decision: dict) -> dict:
+    """The decision of a scope that no budget limits any more, after this one: or its block would stand to the end."""
+    free = {"action": "allow", "rate_per_hour": None, "route_to": "", "fail": "open"}
+    return {**decision, **free, "reason": f"Budget {decision['budget']} does not limit it any more."}
+
+
 def _decision(account: Account, watermark_ms: int) -> dict:
     budget, state = account.budget, account.state(watermark_ms)
     rules = budget.enforcement

@@ -17,6 +17,7 @@ WARNING_PERCENT = 80
 
 def milestone_finding(
     *,
+    id: str,
     budget: BudgetConfig,
     state: PeriodState,
     level: int,
@@ -31,8 +32,9 @@ def milestone_finding(
 ) -> dict:
     """A level of a period was passed or is settled.
 
-    ``why`` is reached, late_usage, limit_changed, fell_back, period_over or removed. ``expected_share`` of the limit is
-    what would have been used by the watermark at an even pace. ``skipped`` are lower levels passed in the same step.
+    ``why`` is reached, late_usage, limit_changed, level_removed, fell_back, period_over or removed.
+    ``expected_share`` of the limit is what would have been used by the watermark at an even pace. ``skipped`` are lower
+    levels passed in the same step.
     """
     period = state.period
     severity = "critical" if level >= CRITICAL_PERCENT else "warning" if level >= WARNING_PERCENT else "info"
@@ -42,6 +44,8 @@ def milestone_finding(
     used = f"{state.percent} % of {limit} for {period.id}"
     if why == "limit_changed":
         reason = f"Budget {budget.name} was changed to {limit}: it has used {state.percent} % of it"
+    elif why == "level_removed":
+        reason = f"Budget {budget.name} no longer has a milestone of {level} %; it has used {used}"
     elif why == "removed":
         reason = f"Budget {budget.name} was removed; it had used {used}"
     elif why == "fell_back":
@@ -59,7 +63,7 @@ def milestone_finding(
         reason += f"; not counting about {format_usd(state.estimated)} without a known price"
     price = state.cost / state.spent if state.spent else 0.0
     return make_finding(
-        id=finding_id(MILESTONE, budget.name, period.id, level),
+        id=id,
         revision=state.levels[level].revision,
         status=status,
         detector=MILESTONE,

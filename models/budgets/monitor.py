@@ -17,9 +17,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from models.budgets.account import Account
+from models.budgets.account import Account, defined
 from models.budgets.burn import pairs
-from models.budgets.decisions import decide
+from models.budgets.decisions import decide, release
 from models.budgets.season import WEEK_MS, Usage
 from models.budgets.series import Trailing
 from models.config import DAY_MS, MINUTE_MS, BudgetConfig, EngineConfig
@@ -53,6 +53,9 @@ class BudgetMonitor:
         self._decided: dict[str, dict] = {}
         """The last decision about each."""
         self._parting: list[dict] = []
+        """Resolutions of what budgets that are gone had open, for the next ``advance``."""
+        self._told: dict[str, tuple[int, int]] = {}
+        """See Account."""
         self.kinds = {_window_kind(budget.scope.kind) for budget in config.budgets}
         """Kinds of scopes whose windows some budget adds up."""
         for budget in self._explicit:
@@ -82,7 +85,9 @@ class BudgetMonitor:
         self, watermark_ms: int, now_ms: int, learner_score: LearnerScore = lambda team: None
     ) -> tuple[list[dict], list[dict]]:
         """(BudgetStatus dicts that changed, Finding dicts) at this watermark."""
-        findings, self._parting = self._parting + self._evaluate(watermark_ms, now_ms), []
+        findings = [{**finding, "detection_time": now_ms} for finding in self._parting]
+        findings += self._evaluate(watermark_ms, now_ms)
+        self._parting = []
         statuses = []
         for account in self._accounts.values():
             said, found = account.advance(watermark_ms, self._watermark_ms, self._retention_ms, now_ms)
@@ -92,32 +97,28 @@ class BudgetMonitor:
             finding["learner_score"] = learner_score(finding["team"])
         for usage in self._usages.values():
             usage.series.expire(watermark_ms)
+        for id in [id for id, (_, end_ms) in self._told.items() if end_ms <= watermark_ms - self._retention_ms]:
+            del self._told[id]
         self._watermark_ms = watermark_ms
         return statuses, findings
 
     def decisions(self) -> list[dict]:
         """Decision dicts that changed, at the watermark of the last ``advance``."""
         changed = []
-        for key, accounts in self._judged.items():
-            decision = decide(key, accounts, self._watermark_ms)
+        for key in (*self._judged, *(key for key in self._decided if key not in self._judged)):
             last = self._decided.get(key)
             version = last["version"] if last else 0
+            decision = decide(key, self._judged.get(key, []), self._watermark_ms)
+            if decision is None and last is not None:
+                decision = release(last)
             if decision is not None and {**decision, "version": version} != last:
                 self._decided[key] = {**decision, "version": version + 1}
                 changed.append(dict(self._decided[key]))
         return changed
 
-    def changed_to(self, config: EngineConfig, panes: MergedPanes, now_ms: int) -> "BudgetMonitor":
-        """This monitor with other budgets; what is open of those that are gone is resolved at the next ``advance``."""
-        after = self.restore(config, self.snapshot(), panes)
-        for name, account in self._accounts.items():
-            if name not in after._accounts:
-                after._parting += account.close(self._watermark_ms, now_ms)
-        return after
-
     def _open(self, budget: BudgetConfig) -> Account:
         usage = self._usages.setdefault((budget.scope, budget.teams, budget.unit), Usage(self._longest_ms))
-        account = self._accounts[budget.name] = Account(budget, usage)
+        account = self._accounts[budget.name] = Account(budget, usage, self._told)
         return account
 
     def _route(self, scope: Scope) -> list[tuple[Usage, list[Account]]]:
@@ -172,42 +173,56 @@ class BudgetMonitor:
                        for (scope, teams, unit), usage in self._usages.items()],
             "decided": list(self._decided.values()),
             "parting": self._parting,
+            "told": [[id, *told] for id, told in self._told.items()],
             "evaluated_ms": self._evaluated_ms,
             "watermark": self._watermark_ms,
         }  # fmt: skip
 
     @classmethod
     def restore(cls, config: EngineConfig, snapshot: dict, panes: MergedPanes) -> "BudgetMonitor":
-        """As it was; budgets that are new, or count something else than before, are filled from ``panes``."""
+        """As it was; budgets that are new, or count something else than before, are filled from ``panes``.
+
+        What was open of budgets that are gone, or count something else, is resolved at the next ``advance``.
+        """
         self = cls(config)
         self._evaluated_ms, self._watermark_ms = snapshot["evaluated_ms"], snapshot["watermark"]
         self._decided = {decision["scope"]: decision for decision in snapshot["decided"]}
-        self._parting = snapshot["parting"]
+        self._parting = list(snapshot["parting"])
+        self._told.update((id, (revision, end_ms)) for id, revision, end_ms in snapshot["told"])
         scopes = [scope for scope in panes.scopes if scope.kind in self.kinds]
         # Defaults are given in the order they were, and so to the same scopes if there are too many.
         seen = [Scope(*scope) for scope, *_ in snapshot["usages"]]
         for scope in [*(scope for scope in seen if scope.kind in SCOPE_KINDS), *scopes]:
             self._route(scope)
         saved_usages = {(Scope(*scope), tuple(teams), unit): usage for scope, teams, unit, usage in snapshot["usages"]}
-        saved = {entry["name"]: entry for entry in snapshot["accounts"]}
-        new_usages, new_accounts = set(), set()
+        new_usages, new_accounts = set(), set(self._accounts)
         for key, usage in self._usages.items():
             if key in saved_usages:
                 usage.load(saved_usages[key])
             else:
                 new_usages.add(id(usage))
-        for account in self._accounts.values():
-            entry = saved.get(account.budget.name)
-            if entry is not None and entry["key"] == account.key:
+        for entry in snapshot["accounts"]:
+            account = self._accounts.get(entry["name"])
+            if account is not None and entry["key"] == account.key:
                 account.load(entry)
+                new_accounts.remove(entry["name"])
             else:
-                new_accounts.add(account.budget.name)
+                self._part(entry, saved_usages)
         if new_usages or new_accounts:
             for scope in scopes:
                 self._fill(scope, panes, new_usages, new_accounts)
         for name in new_accounts:
             self._accounts[name].settle_history(self._watermark_ms)
         return self
+
+    def _part(self, entry: dict, usages: dict[tuple, dict]) -> None:
+        """Resolve what a budget that is gone had open; ``entry`` of the snapshot is all that is known of it."""
+        budget = defined(entry["budget"])
+        usage = Usage(self._longest_ms)
+        usage.load(usages[budget.scope, budget.teams, budget.unit])
+        account = Account(budget, usage, self._told)
+        account.load(entry)
+        self._parting += account.close(self._watermark_ms, now_ms=0)
 
     def _fill(self, scope: Scope, panes: MergedPanes, new_usages: set[int], new_accounts: set[str]) -> None:
         for usage, accounts in self._route(scope):

@@ -86,6 +86,10 @@ class PeriodState:
         """For rolling windows: levels that use is well below again and had been reported."""
         return self._undo(lambda level: self.spent * 100 < REARM_SHARE * level * self.limit)
 
+    def drop(self, milestones_percent: tuple[int, ...]) -> list[int]:
+        """Levels that are no milestone any more and had been reported."""
+        return self._undo(lambda level: level not in milestones_percent)
+
     def _undo(self, is_over) -> list[int]:
         if not self.reached(100):
             self.exhausted_ms = None

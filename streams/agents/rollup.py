@@ -76,13 +76,13 @@ class RollupAgent(StatefulAgent):
         if self._definitions.take(records):
             self._config = replace(self._config, budgets=self._definitions.budgets)
             for engine in self._engines.values():
-                engine.set_budgets(self._config.budgets, self._clock_ms())
+                engine.set_budgets(self._config.budgets)
             log.info("budgets_changed", budgets=len(self._config.budgets))
 
     def _taken(self, partition: int, engine: RollupEngine) -> None:
         # It may have been parked or in restoring when definitions came.
         if engine.config.budgets != self._config.budgets:
-            engine.set_budgets(self._config.budgets, self._clock_ms())
+            engine.set_budgets(self._config.budgets)
         # Windows wait for every source partition to be heard of, not only for those that are quick to catch up.
         engine.expect(self._topics.usage.partitions, self._clock_ms())
         self._feedback.tell(engine)

@@ -105,6 +105,21 @@ def test_lesson_7_a_raise_lifts_a_block_and_a_new_version_says_so():
     assert [(one["action"], one["version"]) for one in seen] == [("block", 1), ("route", 2), ("block", 3)]
 
 
+def test_a_budget_that_is_taken_back_lifts_its_block():
+    """The topic is compacted: what it says last is what gateways do."""
+    watch = monitor(budget())
+    spend(watch, "a", NOV, 100 * USD)
+    assert decided(watch, NOV)["team:a"]["action"] == "block"
+    watch = restore(watch)
+    freed = decided(watch, NOV)["team:a"]
+    assert (freed["action"], freed["version"], freed["fail"]) == ("allow", 2, "open")
+    assert decided(watch, NOV + HOUR_MS) == {}
+    watch = restore(watch, budget(usd=50))
+    spend(watch, "a", NOV, 100 * USD)
+    again = decided(watch, NOV + HOUR_MS)["team:a"]
+    assert (again["action"], again["version"]) == ("block", 3)
+
+
 def test_a_block_of_a_rolling_window_ends_when_the_use_has_left_it():
     watch = monitor(budget(period="rolling", rolling_ms=DAY_MS))
     spend(watch, "a", NOV, 60 * USD)

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 
 from models.budgets.monitor import BudgetMonitor
 from models.budgets.series import SpendSeries, Trailing
-from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, EngineConfig
+from models.config import DAY_MS, HOUR_MS, MINUTE_MS, BudgetConfig, Enforcement, EngineConfig, Raise
 from models.counters import COST, COUNTERS, ESTIMATED, EVENTS, INPUT
 from models.panes_merge import MergedPanes
 from models.partials import unpacked
 from models.scopes import Scope
+from streams.state import codec
 from tests.panes import pane_columns
 
 USD = 10**9
@@ -211,8 +213,11 @@ def test_lesson_41_late_usage_adjusts_a_month_that_is_over_and_pages_nobody():
     spend(watch, "a", NOV, 200 * USD)
     out, findings = watch.advance(ms(2026, 12, 2), 0)
     assert {s["period"]: s["spent_nano_usd"] for s in out} == {"2026-11": 200 * USD}
-    (finding,) = findings
+    finding, settled = findings
     assert (finding["severity"], finding["details"]["why"]) == ("info", "late_usage")
+    assert (settled["id"], settled["status"], settled["revision"]) == (finding["id"], "resolved", 2), (
+        "nothing else would"
+    )
     assert finding["reason"].startswith("Adjustment: late usage brought budget b to 200 % of $100.00 for 2026-11")
 
 
@@ -391,3 +396,80 @@ def test_a_month_that_passes_within_one_step_is_reported_and_settled():
         ("open", "critical", "reached"),
         ("resolved", "critical", "period_over"),
     ]
+
+
+def hot(*budgets):
+    """A monitor whose team a has passed 50 % of a month and burns; and its findings, which are open."""
+    watch, open_now = monitor(*budgets), {}
+    for minute in range(90):
+        time_ms = NOV + 10 * DAY_MS + minute * MINUTE_MS
+        spend(watch, "a", time_ms, 7 * USD)
+        open_now |= {f["id"]: f for f in watch.advance(time_ms + MINUTE_MS, 0)[1] if f["status"] == "open"}
+    return watch, open_now
+
+
+def through_bytes(watch):
+    """What a restart has of it."""
+    return codec.decode(codec.encode({"budgets": watch.snapshot()}))["budgets"]
+
+
+BUDGET = BudgetConfig("b", Scope("team", "a"), 1_000 * USD, raises=(Raise(5 * USD, NOV, NOV + 20 * DAY_MS),))
+NOW = NOV + 10 * DAY_MS + 90 * MINUTE_MS
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        (),
+        (replace(BUDGET, name="of another name"),),
+        (replace(BUDGET, unit="tokens"),),
+        (replace(BUDGET, timezone="Asia/Tokyo"),),
+        (replace(BUDGET, scope=Scope("model", model="m")),),
+        (replace(BUDGET, enforcement=Enforcement(block_percent=100), scope=Scope("team", "b")),),
+    ],
+)
+def test_a_budget_that_is_gone_or_counts_something_else_after_a_restart_leaves_nothing_open(after):
+    watch, open_now = hot(BUDGET)
+    assert {f["detector"] for f in open_now.values()} == {"budget_milestone", "budget_burn"}
+    config = EngineConfig(budgets=after)
+    watch = BudgetMonitor.restore(config, through_bytes(watch), MergedPanes(config.windows))
+    watch = BudgetMonitor.restore(config, through_bytes(watch), MergedPanes(config.windows))
+    _, findings = watch.advance(NOW, 77)
+    resolved = {f["id"]: f for f in findings if f["status"] == "resolved"}
+    assert resolved.keys() == open_now.keys()
+    assert all(f["revision"] > open_now[id]["revision"] and f["detection_time"] == 77 for id, f in resolved.items())
+    assert not any(f["status"] == "resolved" for f in watch.advance(NOW + MINUTE_MS, 0)[1]), "once"
+
+
+def test_a_milestone_that_is_no_longer_one_is_settled():
+    watch, open_now = hot(BUDGET)
+    (fifty,) = (f for f in open_now.values() if f["detector"] == "budget_milestone")
+    watch = restore(watch, replace(BUDGET, milestones_percent=(80, 100)))
+    statuses, findings = watch.advance(NOW, 0)
+    (settled,) = milestones(findings)
+    assert (settled["id"], settled["status"], settled["revision"]) == (fifty["id"], "resolved", 2)
+    assert "no longer has a milestone of 50 %" in settled["reason"]
+    assert [s["milestone_percent"] for s in statuses] == [0]
+
+
+def test_a_budget_that_comes_back_within_its_period_is_heard_again():
+    """Under the same id: with a revision that was said before it would be taken for a repeat."""
+    config = EngineConfig(budgets=(BUDGET,))
+    panes = MergedPanes(config.windows)
+    row = {"scope_kind": "team", "team": "a", "model": "", "agent": "", "use_case": "", "window_ms": HOUR_MS}
+    row |= dict.fromkeys(("estimated_nano_usd", "events", "unpriced_events", "input_tokens", "cache_read_tokens"), 0)
+    row |= {"cache_write_tokens": 0, "output_tokens": 0, "window_start": NOV + 10 * DAY_MS, "cost_nano_usd": 630 * USD}
+    panes.merge(0, 1, unpacked(pane_columns([row])))
+    watch, open_now = hot(BUDGET)
+    (fifty,) = (f for f in open_now.values() if f["detector"] == "budget_milestone")
+    said = [fifty]
+    for budgets in ((), (BUDGET,), (replace(BUDGET, timezone="Asia/Tokyo"),)):
+        watch = restore(watch, *budgets, panes=panes)
+        said += milestones(watch.advance(NOW, 0)[1])
+    assert {f["id"] for f in said} == {fifty["id"]}
+    assert [f["status"] for f in said] == ["open", "resolved", "open", "resolved", "open"]
+    revisions = [f["revision"] for f in said]
+    assert revisions == sorted(set(revisions))
+    for _ in range(2):
+        watch.advance(NOW + 200 * DAY_MS, 0)
+    assert watch.snapshot()["told"] == [], "remembered as long as usage may come late"

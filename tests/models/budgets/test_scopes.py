@@ -180,7 +180,10 @@ def test_a_raise_that_ends_after_its_period_holds_for_that_period():
     spend(watch, "a", NOV, 20 * USD)
     statuses, findings = watch.advance(ms(2026, 12, 20), 0)
     assert [(s["period"], s["limit_nano_usd"]) for s in statuses] == [("2026-11", 200 * USD)]
-    assert [(f["severity"], f["details"]["why"]) for f in findings] == [("info", "late_usage")]
+    assert [(f["severity"], f["details"]["why"]) for f in findings] == [
+        ("info", "late_usage"),
+        ("info", "period_over"),
+    ]
 
 
 # ---------------------------------------------------------------- rolling windows

@@ -50,6 +50,7 @@ BUDGETS = (
 )
 CHANGES = {
     at(3, 10): lambda b: change(b, "berlin month", limit=2_500 * USD),
+    at(3, 19): lambda b: change(b, "york week", milestones_percent=(40, 80, 100)),
     at(6, 5): lambda b: change(b, "york week", raises=(Raise(400 * USD, at(6, 10), at(6, 24)),)),
     at(8, 20): lambda b: (*b, BudgetConfig("york month", YORK, 3_100 * USD, "America/New_York")),
     at(10, 3): lambda b: tuple(one for one in b if one.name != "berlin day"),
@@ -135,7 +136,7 @@ def run(start, days, seed):
         engine.apply(feed.flush(watermark), watermark)
         if pending and watermark >= pending[0]:
             budgets = CHANGES[pending.pop(0)](budgets)
-            engine.set_budgets(budgets, watermark)
+            engine.set_budgets(budgets)
             oracle.change(budgets)
         if rng.random() < 0.02:
             engine = RollupEngine.restore(engine.config, [engine.take_delta(EVERYTHING)])

@@ -273,6 +273,9 @@ class Oracle:
                         say(level, "resolved", "limit_changed")
                 if amount < limit:
                     budget.exhausted.pop(id, None)
+            for level in sorted(passed) if id not in budget.ended else ():
+                if level not in config.milestones_percent and passed.pop(level):
+                    say(level, "resolved", "level_removed")
             if config.rolling_ms:
                 for level in sorted(passed):
                     if amount * 100 < 0.9 * level * limit and passed.pop(level):
@@ -287,6 +290,8 @@ class Oracle:
             if crossed:
                 passed[crossed[-1]] = True
                 say(crossed[-1], "open", "late_usage" if late else "reached")
+                if late:
+                    say(crossed[-1], "resolved", "period_over")
             for level in passed:
                 passed[level] = passed[level] or budget.revisions[id, level] > 0
             if watermark >= end and id not in budget.ended:
