@@ -2,7 +2,8 @@
 
 Evaluated once for every minute of event time, never by a clock, so a replay comes to the same findings. A burn is one
 finding from opening to resolution: "page" while the fast or medium pair fires (critical), "ticket" while the slow one
-does (warning). An even pace means even in the season's time (models.budgets.season). Called by models.budgets.account.
+does (warning), "remaining" while neither does but what is left will not last (models.budgets.remaining). An even pace
+means even in the season's time (models.budgets.season). Called by models.budgets.account.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,15 +12,15 @@ import numpy as np
 
 from models.budgets.burn import FLOOR, MIN_EVENTS, Pair, PairState, pairs
 from models.budgets.calendar import Period
-from models.budgets.findings import burn_finding
+from models.budgets.findings import burn_finding, remaining_finding
 from models.budgets.period import PeriodState
+from models.budgets.remaining import MAX_BURN, Rest, calm_after, is_over
 from models.budgets.season import Season
 from models.budgets.series import Trailing
 from models.config import BudgetConfig
 
 KINDS = (("page", (0, 1)), ("ticket", (2,)))
-MAX_REMAINING_BURN = 1_000.0
-"""The rest of a budget over the rest of its period says little near their ends."""
+REMAINING = "remaining"
 
 
 @dataclass(slots=True)
@@ -31,6 +32,13 @@ class Incident:
     revision: int = 1
     opening: dict = field(default_factory=dict)
     """The finding as it was opened."""
+    calm: int = 0
+    """Of ``remaining``: see models.budgets.remaining."""
+
+    def resolved(self, reason: str, now_ms: int) -> dict:
+        """The last word, with the figures of the first."""
+        changes = {"status": "resolved", "revision": self.revision + 1, "reason": reason, "detection_time": now_ms}
+        return {**self.opening, **changes}
 
 
 @dataclass(slots=True)
@@ -92,6 +100,8 @@ class _Window:
     """float64: use of the long window per ms of the season's time"""
     long_burn: np.ndarray
     short_burn: np.ndarray
+    short_rate: np.ndarray
+    """float64: as ``rate``, of the short window"""
     enough: np.ndarray
     """bool: over both floors"""
 
@@ -104,7 +114,7 @@ class _Window:
         rate = amount / (elapsed(ends) - elapsed(ends - length_ms))
         short_rate = short / (elapsed(ends) - elapsed(ends - short_ms))
         enough = (amount >= FLOOR[unit]) & (minutes.trailing.events(ends, pair.long_ms) >= MIN_EVENTS)
-        return cls(pair, amount, length_ms, rate, rate / even, short_rate / even, enough)
+        return cls(pair, amount, length_ms, rate, rate / even, short_rate / even, short_rate, enough)
 
     @property
     def exceeds(self) -> np.ndarray:
@@ -137,11 +147,15 @@ class BurnWatch:
         """Move on by these minutes; findings that opened or were resolved. ``projection``: the last one made."""
         windows = [_Window.of(pair, budget.unit, minutes) for pair in pairs(minutes.period.length_ms)]
         states = [self.states.setdefault(window.pair.name, PairState()) for window in windows]
+        rest = None if budget.rolling_ms else _rest(minutes, windows)
         quiet = not any(state.firing for state in states) and not any(window.exceeds.any() for window in windows)
+        quiet &= rest is None or (REMAINING not in self.incidents and not rest.exceeds.any())
         findings = []
         # A month of replay has 43,200 minutes, of which most cannot change anything.
         for i in [len(minutes.ends) - 1] if quiet else range(len(minutes.ends)):
             findings += self._evaluate_minute(budget, minutes, windows, states, i, projection, now_ms)
+            if rest is not None:
+                findings += self._evaluate_rest(budget, minutes, windows[2], rest, i, now_ms)
         self.rates = [window.report(-1, state.firing) for window, state in zip(windows, states, strict=True)]
         self.pace = Pace(int(minutes.ends[-1]), float(windows[0].rate[-1]), float(windows[2].rate[-1]))
         return findings
@@ -216,16 +230,49 @@ class BurnWatch:
                 incident.opening = findings[-1]
         return findings
 
+    def _evaluate_rest(
+        self, budget: BudgetConfig, minutes: Minutes, slow: _Window, rest: Rest, i: int, now_ms: int
+    ) -> list[dict]:
+        """Whether what is left lasts, after the pairs have been looked at."""
+        incident, end_ms, period = self.incidents.get(REMAINING), int(minutes.ends[i]), minutes.period
+        told = any(kind in self.incidents for kind, _ in KINDS)
+        if incident is None:
+            if told or not rest.exceeds[i]:
+                return []
+            incident = self.incidents[REMAINING] = Incident(end_ms, period.id)
+            elapsed = minutes.season.elapsed
+            window_ms, limit, spent = int(slow.length_ms[i]), int(minutes.limits[i]), int(minutes.spent[i])
+            incident.opening = remaining_finding(
+                budget=budget,
+                limit=limit,
+                spent=spent,
+                period=period,
+                burn=rest.least_burn(i),
+                amount=int(slow.amount[i]),
+                price=minutes.price,
+                window_ms=window_ms,
+                rest_share=float((elapsed(end_ms) - elapsed(end_ms - window_ms)) / rest.rest_ms[i]),
+                end_ms=end_ms,
+                exhaustion_ms=exhaustion(minutes.season, period, limit, spent, Pace(end_ms, float(rest.pace[i]))),
+                now_ms=now_ms,
+            )
+            return [incident.opening]
+        incident.calm = calm_after(incident.calm, float(rest.burn[i]))
+        if incident.period_id != period.id:
+            reason = f"{incident.period_id} of budget {budget.name} is over."
+        elif told:
+            reason = f"Budget {budget.name} burns fast now, which is a finding of its own."
+        elif is_over(incident.calm):
+            reason = f"What is left of budget {budget.name} lasts for {period.id} again."
+        else:
+            return []
+        del self.incidents[REMAINING]
+        return [incident.resolved(reason, now_ms) | {"last_event_time": end_ms - 1}]
+
     def close(self, now_ms: int) -> list[dict]:
         """The budget is no more: its open findings, resolved."""
-        changes = {"status": "resolved", "detection_time": now_ms}
         return [
-            {
-                **incident.opening,
-                **changes,
-                "revision": incident.revision + 1,
-                "reason": f"Budget {incident.opening['scope_name']} was removed.",
-            }
+            incident.resolved(f"Budget {incident.opening['scope_name']} was removed.", now_ms)
             for incident in self.incidents.values()
         ]
 
@@ -248,6 +295,14 @@ class BurnWatch:
         )
 
 
+def _rest(minutes: Minutes, windows: list[_Window]) -> Rest:
+    fast, _, slow = windows
+    elapsed, ends = minutes.season.elapsed, minutes.ends
+    rest_ms = elapsed(minutes.period.end_ms) - elapsed(ends)
+    enough = slow.enough & (minutes.trailing.events(ends, slow.pair.short_ms) >= MIN_EVENTS)
+    return Rest.of(minutes.limits, minutes.spent, rest_ms, slow.rate, (slow.short_rate, fast.rate), enough)
+
+
 def exhaustion(season: Season, period: Period, limit: int, spent: int, pace: Pace) -> int | None:
     """When the rest of the limit is used at the pace of the last hour; None if not before the period's end."""
     rest = limit - spent
@@ -267,4 +322,4 @@ def remaining_burn(season: Season, period: Period, limit: int, spent: int, pace:
     rest_ms = float(season.elapsed(period.end_ms) - season.elapsed(pace.at_ms))
     if limit <= spent or rest_ms <= 0:
         return None
-    return min(pace.fast * rest_ms / (limit - spent), MAX_REMAINING_BURN)
+    return min(pace.fast * rest_ms / (limit - spent), MAX_BURN)

@@ -163,6 +163,62 @@ def burn_finding(
     )
 
 
+def remaining_finding(
+    *,
+    budget: BudgetConfig,
+    limit: int,
+    spent: int,
+    period: Period,
+    burn: float,
+    amount: int,
+    price: float,
+    window_ms: int,
+    rest_share: float,
+    end_ms: int,
+    exhaustion_ms: int | None,
+    now_ms: int,
+) -> dict:
+    """What is left of a budget will not last, though nothing burns: ``burn`` times an even use of it.
+
+    Observed is the use of a window, expected what an even use of the rest is worth in it, ``rest_share``.
+    """
+    left = limit - spent
+    reason = (
+        f"Budget {budget.name} has {amount_text(budget, left)} left of {amount_text(budget, limit)} for {period.id}"
+        f"{_gone(budget, period, end_ms)}; its pace of late, over {_length(window_ms)} and still in the last hour, is "
+        f"{burn:.1f}x what that allows"
+    )
+    if exhaustion_ms is not None:
+        reason += f", which uses it up by {datetime.fromtimestamp(exhaustion_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    return make_finding(
+        id=finding_id(BURN, budget.name, period.id, "remaining", end_ms),
+        revision=1,
+        status="open",
+        detector=BURN,
+        severity="warning",
+        **_scope(budget),
+        window_start=end_ms - window_ms,
+        window_ms=window_ms,
+        observed_nano_usd=_nano_usd(budget, amount, price),
+        expected_nano_usd=_nano_usd(budget, left * rest_share, price),
+        score=burn,
+        confidence=0.8,
+        baseline_size=0,
+        first_event_time=end_ms - window_ms,
+        last_event_time=end_ms - 1,
+        detection_time=now_ms,
+        reason=reason + ".",
+        details={
+            **_details(budget, period, limit),
+            "rule": "remaining",
+            "left": amount_text(budget, left),
+            "remaining_burn": f"{burn:.3f}",
+            "long_window_ms": str(window_ms),
+            **({"projected_exhaustion_ms": str(exhaustion_ms)} if exhaustion_ms is not None else {}),
+        },
+    )
+
+
 def amount_text(budget: BudgetConfig, amount: int) -> str:
     """Dollars or tokens, for people."""
     return format_usd(amount) if budget.unit == "nano_usd" else f"{amount:,} tokens"

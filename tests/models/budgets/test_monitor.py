@@ -473,3 +473,83 @@ def test_a_budget_that_comes_back_within_its_period_is_heard_again():
     for _ in range(2):
         watch.advance(NOW + 200 * DAY_MS, 0)
     assert watch.snapshot()["told"] == [], "remembered as long as usage may come late"
+
+
+# ---------------------------------------------------------------- what is left
+
+
+def remaining(findings):
+    return [f for f in burns(findings) if f["details"]["rule"] == "remaining"]
+
+
+def used_up_early(watch, until_day=20, then_usd_per_day=2.4, used_usd=50):
+    """Most of $100 of a month on one day, and from then on a little less than an even pace."""
+    found = []
+    for step in range(24):
+        spend(watch, "a", NOV + DAY_MS + step * HOUR_MS, used_usd * USD // 24)
+        found += watch.advance(NOV + DAY_MS + step * HOUR_MS + MINUTE_MS, 0)[1]
+    for minute in range(0, (until_day - 2) * 1440, 30):
+        spend(watch, "a", NOV + 2 * DAY_MS + minute * MINUTE_MS, round(then_usd_per_day * USD / 48))
+        found += watch.advance(NOV + 2 * DAY_MS + (minute + 30) * MINUTE_MS, 0)[1]
+    return found
+
+
+def test_a_budget_that_was_used_up_early_and_goes_on_as_usual_is_told_of():
+    """No pair says so: nothing burns any more."""
+    watch = monitor(BudgetConfig("b", Scope("team", "a"), 100 * USD))
+    found = used_up_early(watch, until_day=30)
+    opened, over = remaining(found)
+    assert (opened["severity"], opened["status"], opened["team"]) == ("warning", "open", "a")
+    last_burn = max(f["last_event_time"] for f in burns(found) if f["details"]["rule"] != "remaining")
+    assert opened["last_event_time"] >= last_burn, "not beside a burn"
+    assert 1.5 < opened["score"] < 1.6
+    assert opened["observed_nano_usd"] > 1.5 * opened["expected_nano_usd"] > 0
+    assert opened["reason"].startswith("Budget b has $34.45 left of $100.00 for 2026-11 with 28 % ")
+    assert ", which uses it up by 2026-11-" in opened["reason"]
+    assert (over["id"], over["status"], over["revision"]) == (opened["id"], "resolved", 2)
+    assert (over["reason"], over["last_event_time"]) == ("2026-11 of budget b is over.", ms(2026, 12, 1) - 1)
+
+
+def test_it_is_over_when_the_pace_falls_the_limit_rises_or_a_burn_speaks():
+    budget = BudgetConfig("b", Scope("team", "a"), 100 * USD)
+    watch = monitor(budget)
+    (opened,) = remaining(used_up_early(watch))
+    at = NOV + 20 * DAY_MS
+    raised = restore(watch, replace(budget, limit=300 * USD))
+    (over,) = remaining(raised.advance(at + 5 * MINUTE_MS, 0)[1])
+    assert (over["id"], over["status"], over["reason"]) == (
+        opened["id"], "resolved", "What is left of budget b lasts for 2026-11 again.",
+    )  # fmt: skip
+    calm = restore(watch, budget)
+    (over,) = remaining(calm.advance(at + 3 * DAY_MS, 0)[1])
+    assert over["reason"] == "What is left of budget b lasts for 2026-11 again."
+    hot = restore(watch, budget)
+    found, _ = steady(hot, at, at + 30 * MINUTE_MS, 60)
+    said = [(f["details"]["rule"], f["status"]) for f in burns(found)]
+    assert said[:2] == [("page", "open"), ("remaining", "resolved")], "never beside a burn of the same budget"
+    assert ("remaining", "open") not in said
+
+
+def test_it_stays_when_the_limit_is_reached_and_ends_with_the_budget():
+    budget = BudgetConfig("b", Scope("team", "a"), 100 * USD)
+    watch = monitor(budget)
+    found = used_up_early(watch, until_day=29, used_usd=60)
+    assert [f["status"] for f in remaining(found)] == ["open"]
+    assert (100, "open") in levels(found)
+    (over,) = remaining(restore(watch).advance(NOV + 29 * DAY_MS, 0)[1])
+    assert (over["status"], over["reason"]) == ("resolved", "Budget b was removed.")
+
+
+def test_an_even_use_few_events_and_the_last_cents_are_not_told_of():
+    def told(usd_per_day, every_minutes=30, limit_usd=100):
+        watch, found = monitor(BudgetConfig("b", Scope("team", "a"), limit_usd * USD)), []
+        for minute in range(0, 30 * 1440, every_minutes):
+            spend(watch, "a", NOV + minute * MINUTE_MS, round(usd_per_day * USD * every_minutes / 1440))
+            found += watch.advance(NOV + (minute + every_minutes) * MINUTE_MS, 0)[1]
+        return [(f["details"]["rule"], f["status"]) for f in burns(found)]
+
+    assert told(100 / 30) == []
+    assert told(101 / 30) == [], "near the end a cent too much is many times what is left"
+    assert told(115 / 30)[0] == ("remaining", "open"), "too little for the slow pair, and too much for the month"
+    assert told(115 / 30, every_minutes=360) == [], "two events in six hours are no pace"
+    assert told(0.115 / 30, limit_usd=0.1) == [], "a dollar in the long window"

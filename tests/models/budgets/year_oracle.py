@@ -203,6 +203,13 @@ class Oracle:
             amount = hours[(whole - hour_from) // HOUR] - hours[(start - hour_from) // HOUR] + tail
             return amount, end - start, None
 
+        last_known = minute_from + (len(minutes) - 1) * MINUTE
+        ahead = [(s, a) for s, (a, _) in self.minutes[self.key(config)].items() if s >= last_known]
+
+        def after(end):
+            """Amount that is known already of minutes that nobody looks at yet."""
+            return sum(a for s, a in ahead if s < end)
+
         for end in ends:
             if known is None or config.rolling_ms or not known[1] <= end < known[2]:
                 known = self.window(config, end)
@@ -235,13 +242,51 @@ class Oracle:
                     if enough and (events is None or events >= 3) and (name != "slow" or overrun or config.rolling_ms):
                         state[0], state[1] = True, 0
                 budget.burn.append((name, long_burn, short_burn, state[0]))
+            slow, slow_short, seen = rate, short_amount / (now - clock.at(end - short_true)), used(end, short_ms)[2]
+            has_enough = amount >= (10**9 if config.unit == "nano_usd" else 100_000)
+            has_enough &= (events is None or events >= 3) and (seen is None or seen >= 3)
             for kind, names in (("page", ("fast", "medium")), ("ticket", ("slow",))):
                 firing = any(budget.firing[name][0] for name in names)
                 if firing != (kind in budget.open):
                     opened = budget.open.pop(kind) if not firing else budget.open.setdefault(kind, end)
                     said = {"budget": config.name, "kind": kind, "status": "open" if firing else "resolved"}
                     found.append({**said, "opened": opened, "end": end, "period": known[0]})
+            if not config.rolling_ms:
+                index = (min(last_known, known[2]) - minute_from) // MINUTE
+                later = minutes[index] - minutes[(end - minute_from) // MINUTE] + after(known[2])
+                left, rest = limit - (total - later), clock.at(known[2]) - now
+                found += self._rest(
+                    budget,
+                    known[0],
+                    end,
+                    limit,
+                    left,
+                    slow * rest,
+                    min(slow, slow_short, budget.fast) * rest,
+                    has_enough,
+                )
         return found
+
+    def _rest(self, budget, period, end, limit, left, use, least_use, has_enough):
+        """Whether what is left lasts: ``use`` over the rest of the period at the pace of a tenth of it.
+
+        ``least_use`` at the slowest of that, of a hundred-and-twentieth and of a seven-hundred-and-twentieth.
+        """
+        said = {"budget": budget.config.name, "kind": "remaining", "end": end}
+        told = "page" in budget.open or "ticket" in budget.open
+        if "remaining" not in budget.open:
+            if told or left <= 0 or not has_enough or least_use - left < 0.02 * limit:
+                return []
+            if least_use / left <= 1.5:
+                return []
+            budget.open["remaining"] = [period, 0]
+            return [{**said, "status": "open", "period": period}]
+        since = budget.open["remaining"]
+        since[1] = since[1] + 1 if use <= 0 or (left > 0 and use / left < 1.2) else 0
+        if since[0] == period and not told and since[1] < 2:
+            return []
+        del budget.open["remaining"]
+        return [{**said, "status": "resolved", "period": since[0]}]
 
     def _milestones(self, budget, watermark, spent):
         config, found = budget.config, []
