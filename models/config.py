@@ -217,6 +217,19 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributionConfig:
+    """How much of a day's spend should be known by team and use case."""
+
+    timezone: str = "UTC"
+    min_percent: float = 0.0
+    """Of spend; 0: attribution is not looked at."""
+    margin_points: float = 1.0
+    """Percentage points below ``min_percent`` from which on it is told."""
+    min_day_nano_usd: int = 10 * USD
+    """A day with less spend is not judged."""
+
+
+@dataclass(frozen=True, slots=True)
 class PriceOverride:
     """A price of our own: what the catalogue lacks (tools, GPUs, people) or a negotiated price."""
 
@@ -241,6 +254,9 @@ class EngineConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     budgets: tuple[BudgetConfig, ...] = ()
     policy: PolicyConfig = field(default_factory=PolicyConfig)
+    attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    extra_scopes: tuple[str, ...] = ()
+    """transaction_type, user: windows of all of them are kept, for budgets that come later."""
     prices: tuple[PriceOverride, ...] = ()
     dedupe_events: int = 1_000_000
     """Each partition remembers at least this many of its latest event identities."""

@@ -28,8 +28,9 @@ from models.detectors.session_outlier import NAME as SESSION_OUTLIER
 from models.detectors.session_outlier import session_finding
 from models.detectors.session_story import SessionView
 from models.detectors.unit_price import UnitPrice
+from models.extra_scopes import ExtraScopes, asked_for
 from models.findings import finding_id
-from models.partials import PaneColumns, packed
+from models.partials import PaneColumns, joined, packed
 from models.pricing import UNPRICED, PriceTable
 from models.session_kernels import COST_EDGES, PROJECTED, RUNAWAY
 from models.session_verdicts import Change, SessionVerdicts
@@ -78,6 +79,8 @@ class UsageEngine:
         self.verdicts = SessionVerdicts()
         self.spent = Spent()
         self._has_model = np.zeros(0, np.bool_)
+        extra = asked_for(config)
+        self.extra = ExtraScopes(extra, config.windows) if extra else None
 
     def apply(self, columns: Columns, next_offset: int, now_ms: int) -> UsageOutputs:
         """Count a batch whose records end before ``next_offset``; rows too old or with too long names get their status.
@@ -116,6 +119,8 @@ class UsageEngine:
         for index in range(len(candidates)):
             out.findings += self._session_findings(candidates, index, columns, now_ms)
         self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
+        if self.extra is not None:
+            self.extra.add(columns, fresh, counters, self.watermark.value_ms)
         self._end(ended, out, now_ms, "idle")
         self.watermark.advance(times, now_ms)
         self.spent.add(self.panes.leaves)
@@ -128,6 +133,8 @@ class UsageEngine:
             out.findings += self._price_errors_over(self.watermark.value_ms, now_ms)
             self._end(self.sessions.end_idle(self.watermark.value_ms), out, now_ms, "idle")
             self.panes.expire(self.watermark.value_ms)
+            if self.extra is not None:
+                self.extra.panes.expire(self.watermark.value_ms)
             self.baselines.expire(self.watermark.value_ms)
         return out
 
@@ -142,15 +149,15 @@ class UsageEngine:
 
     def flush(self, idle: bool = False) -> dict:
         """Partials dict of what changed since the last flush; empty panes and baselines if nothing did."""
-        scope, start, size, sums = self.panes.columns(self.panes.take_dirty())
-        used, place = np.unique(scope, return_inverse=True)
-        keys = [self.combos.keys[number] for number in used.tolist()]
+        panes = _columns(self.panes, self.combos.keys)
+        if self.extra is not None:
+            panes = joined(panes, _columns(self.extra.panes, self.extra.keys))
         return {
             "source_partition": self.partition,
             "next_offset": self.next_offset,
             "watermark": self.watermark.value_ms,
             "idle": idle,
-            "panes": packed(PaneColumns(keys, place.astype(np.int32), start, size, sums)),
+            "panes": packed(panes),
             "baselines": self.baselines.take_dirty(),
         }
 
@@ -298,6 +305,7 @@ class UsageEngine:
             "baselines": self.baselines.take_delta(slice_number),
             "panes": self.panes.take_delta(slice_number),
             "unit_price": self.unit_price.take_delta(),
+            "extra": None if self.extra is None else self.extra.take_delta(slice_number),
             "verdicts": self.verdicts.take_delta(slice_number),
         }
 
@@ -320,10 +328,23 @@ class UsageEngine:
             self.watermark.value_ms = delta["watermark"]
             for name in ("dedupe", "combos", "sessions", "baselines", "panes", "unit_price", "verdicts"):
                 getattr(self, name).load_delta(delta[name])
+            if self.extra is not None:
+                if delta["extra"] is None:  # They were not asked for then: what came before has gaps.
+                    self.extra = ExtraScopes(asked_for(config), config.windows)
+                else:
+                    self.extra.load_delta(delta["extra"])
         if self is None:
             raise ValueError("no delta to restore from")
         self.baselines.rebuild()
         self.combos.rebuild(self.baselines.register)
-        for part in (self.dedupe, self.sessions, self.panes):
-            part.rebuild()
+        for part in (self.dedupe, self.sessions, self.panes, self.extra):
+            if part is not None:
+                part.rebuild()
         return self
+
+
+def _columns(panes: Panes, keys: list[str]) -> PaneColumns:
+    """What has changed since the last time; ``keys`` of the scopes, by number."""
+    scope, start, size, sums = panes.columns(panes.take_dirty())
+    used, place = np.unique(scope, return_inverse=True)
+    return PaneColumns([keys[number] for number in used.tolist()], place.astype(np.int32), start, size, sums)

@@ -27,7 +27,7 @@ from models.hashtable import Index, remove_rows
 from models.merge_kernels import link, lookup, merge_rows, window_keys
 from models.partials import PaneColumns, PartialsError
 from models.rolling import due_of_log
-from models.scopes import Scope
+from models.scopes import SCOPE_KINDS, Scope
 from models.spend import ChangedWindows
 from models.table import Table
 
@@ -41,6 +41,8 @@ class MergedPanes:
         self.config = config
         self.scopes: list[Scope] = []
         self.expired_rows = 0
+        self._spoken = np.empty(0, np.bool_)
+        """By number: whether windows of the scope are published."""
         self._numbers: dict[str, int] = {}
         """Key of a scope -> its place in ``scopes``."""
         self._buckets: dict[tuple[int, int], list[np.ndarray]] = {}
@@ -180,7 +182,7 @@ class MergedPanes:
         return sorted(start for start, size in self._buckets if size == size_ms)
 
     def take_changed(self, watermark_ms: int) -> ChangedWindows:
-        """The windows that changed or became final, ordered by time."""
+        """The windows of SCOPE_KINDS that changed or became final, ordered by time."""
         while self._ends and self._ends[0][0] <= watermark_ms:
             _, start, size = heapq.heappop(self._ends)
             self._mark(self._rows_of(start, size))
@@ -191,6 +193,9 @@ class MergedPanes:
         table["dirty"][rows] = False
         table.changed[rows] = True
         table["revision"][rows] += 1
+        spoken = np.array([scope.kind in SCOPE_KINDS for scope in self.scopes[len(self._spoken) :]], np.bool_)
+        self._spoken = np.concatenate([self._spoken, spoken])
+        rows = rows[self._spoken[table["scope"][rows]]]
         rows = rows[np.lexsort((table["scope"][rows], table["size"][rows], table["start"][rows]))]
         return ChangedWindows(
             self.scopes, *self.where(rows), table["totals"][rows], table["revision"][rows], watermark_ms

@@ -51,6 +51,17 @@ class PaneColumns:
         )
 
 
+def joined(one: PaneColumns, other: PaneColumns) -> PaneColumns:
+    """The panes of both, which have no scope in common."""
+    return PaneColumns(
+        one.scopes + other.scopes,
+        np.concatenate([one.scope, other.scope + np.int32(len(one.scopes))]),
+        np.concatenate([one.start_ms, other.start_ms]),
+        np.concatenate([one.size_ms, other.size_ms]),
+        np.concatenate([one.counters, other.counters]),
+    )
+
+
 def packed(panes: PaneColumns) -> dict:
     """The record that schemas/partials.avsc calls PaneColumns."""
     return {

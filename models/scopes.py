@@ -9,7 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 SCOPE_KINDS = ("team", "model", "team_model", "agent", "use_case")
-BUDGET_SCOPE_KINDS = ("organisation", "business_unit", *SCOPE_KINDS)
+"""Of every event."""
+EXTRA_KINDS = ("transaction_type", "user", "transaction_kind", "unattributed")
+"""Kept only if a setting asks for them (models.extra_scopes), and not published on tenfold.spend."""
+BUDGET_WINDOW_KINDS = (*SCOPE_KINDS, "transaction_type", "user")
+"""What a budget may be on, for which windows are kept."""
+BUDGET_SCOPE_KINDS = ("organisation", "business_unit", *BUDGET_WINDOW_KINDS)
 """Budgets also know sums of team windows: of all teams, or of the teams of a business unit."""
 _FIELDS = {
     "organisation": (),
@@ -19,6 +24,10 @@ _FIELDS = {
     "team_model": ("team", "model"),
     "agent": ("agent",),
     "use_case": ("use_case",),
+    "transaction_type": ("transaction_type",),
+    "user": ("user",),
+    "transaction_kind": ("transaction_type", "usage_kind"),
+    "unattributed": ("team", "use_case"),
 }
 
 _NAME = re.compile(r"((?:[^\\|]|\\.)*)\|", re.DOTALL)
@@ -39,25 +48,50 @@ class Scope(NamedTuple):
     model: str = ""
     agent: str = ""
     use_case: str = ""
+    transaction_type: str = ""
+    user: str = ""
+    usage_kind: str = ""
 
     @classmethod
-    def of(cls, kind: str, *, team: str = "", model: str = "", agent: str = "", use_case: str = "") -> "Scope":
+    def of(
+        cls,
+        kind: str,
+        *,
+        team: str = "",
+        model: str = "",
+        agent: str = "",
+        use_case: str = "",
+        transaction_type: str = "",
+        user: str = "",
+    ) -> "Scope":
         """The scope of ``kind`` that an event with these names falls in."""
-        names = {"team": team, "model": model, "agent": agent, "use_case": use_case}
-        return cls(kind, **{name: names[name] for name in _FIELDS[kind]})
+        names = {
+            "team": team,
+            "model": model,
+            "agent": agent,
+            "use_case": use_case,
+            "transaction_type": transaction_type,
+            "user": user,
+        }
+        return cls.named(kind, *(names[name] for name in _FIELDS[kind]))
+
+    @classmethod
+    def named(cls, kind: str, *names: str) -> "Scope":
+        """The scope of ``kind`` with the names that it uses, in their order."""
+        return cls(kind, **dict(zip(_FIELDS[kind], names, strict=True)))
 
     @classmethod
     def parse(cls, key: str) -> "Scope":
         """The scope whose ``key`` this is; raises ValueError if it is none.
 
-        >>> Scope.parse('team_model:a\\\\|b|gpt-5.4')
-        Scope(kind='team_model', team='a|b', model='gpt-5.4', agent='', use_case='')
+        >>> Scope.parse('team_model:a\\\\|b|gpt-5.4').names
+        ('a|b', 'gpt-5.4')
         """
         kind, colon, text = key.partition(":")
         fields = _FIELDS.get(kind)
         names = [_UNESCAPED.sub(r"\1", name) for name in _NAME.findall(text + "|")] if fields else []
         if colon and fields is not None and len(names) == len(fields):
-            scope = cls(kind, **dict(zip(fields, names, strict=True)))
+            scope = cls.named(kind, *names)
             if scope.key == key:
                 return scope
         raise ValueError(f"{key!r} is not the key of a scope")

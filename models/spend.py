@@ -46,7 +46,7 @@ class ChangedWindows:
         columns = (self.scope, self.start_ms, self.size_ms, self.totals, self.revision, self.final)
         for number, start_ms, size_ms, totals, revision, final in zip(*(c.tolist() for c in columns), strict=True):
             yield {
-                **dict(zip(NAMES, self.scopes[number], strict=True)),
+                **dict(zip(NAMES, self.scopes[number][: len(NAMES)], strict=True)),
                 "window_start": start_ms,
                 "window_ms": size_ms,
                 **dict(zip(COUNTERS, totals, strict=True)),
@@ -66,5 +66,5 @@ class ChangedWindows:
             scope = self.scopes[number]
             known = encoded.get(scope)
             if known is None:
-                known = encoded[scope] = (scope.key.encode(), encode_strings(scope))
+                known = encoded[scope] = (scope.key.encode(), encode_strings(scope[: len(NAMES)]))
             yield b"%b@%d+%d" % (known[0], start_ms, size_ms), known[1] + numbers

@@ -23,8 +23,8 @@ class Verdicts:
 
     >>> said = Verdicts()
     >>> said.remember("spend_rate-1", 60_000, Scope("team", "payments"))
-    >>> said.take({"finding_id": "spend_rate-1", "verdict": "false", "at_ms": 5, "until_ms": 0})
-    (60000, Scope(kind='team', team='payments', model='', agent='', use_case=''), 1)
+    >>> said.take({"finding_id": "spend_rate-1", "verdict": "false", "at_ms": 5, "until_ms": 0})[1].key
+    'team:payments'
     >>> said.take({"finding_id": "spend_rate-1", "verdict": "true", "at_ms": 6, "until_ms": 0})[2]
     -2
     """

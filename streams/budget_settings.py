@@ -11,13 +11,13 @@ from pydantic import AfterValidator, Field, model_validator
 
 from models.config import DAY_MS, HOUR_MS, BudgetConfig, Enforcement, Raise
 from models.money import to_nano_usd
-from models.scopes import Scope
+from models.scopes import BUDGET_WINDOW_KINDS, Scope
 from streams.config_section import Section, one_of
 from streams.config_values import DurationMs, TimeZone, Usd
 
 Percent = Annotated[int, Field(ge=1, le=1000)]
 _PERIODS = ("day", "week", "month", "quarter", "year", "rolling")
-_KINDS = ("team", "model", "agent", "use_case")
+_KINDS = ("team", "model", "agent", "use_case", "transaction_type", "user")
 _ANY_NAME = "a name as events carry it"
 _DOLLARS = "dollars above 0, such as 25000"
 _TOKENS = "a whole number of tokens above 0"
@@ -58,9 +58,9 @@ class BudgetSettings(Section):
     model: str = Field(default="", description=_ANY_NAME)
     agent: str = Field(default="", description=_ANY_NAME)
     use_case: str = Field(default="", description=_ANY_NAME)
-    default_for: Literal["", "team", "model", "team_model", "agent", "use_case"] = Field(
-        default="", description=one_of("team", "model", "team_model", "agent", "use_case")
-    )
+    transaction_type: str = Field(default="", description=_ANY_NAME)
+    user: str = Field(default="", description=_ANY_NAME)
+    default_for: Literal[("", *BUDGET_WINDOW_KINDS)] = Field(default="", description=one_of(*BUDGET_WINDOW_KINDS))
     """Each scope of that kind without a budget of its own gets this one with its first event."""
     usd: Usd | None = Field(default=None, gt=0, description=_DOLLARS)
     monthly_usd: Usd | None = Field(default=None, gt=0, description=_DOLLARS)
@@ -92,7 +92,7 @@ class BudgetSettings(Section):
         ]:
             raise ValueError(
                 f"it is on {' and '.join(scopes) or 'nothing'}; give one of organisation, business_unit (with teams), "
-                "team, model, agent, use_case, team and model together, or default_for"
+                "team, model, agent, use_case, transaction_type, user, team and model together, or default_for"
             )
         if bool(self.business_unit) != bool(self.teams):
             raise ValueError("business_unit and teams belong together; give both")
@@ -126,7 +126,15 @@ class BudgetSettings(Section):
         if self.default_for:
             return Scope(self.default_for)
         kind = "team_model" if self.team and self.model else next(kind for kind in _KINDS if getattr(self, kind))
-        return Scope.of(kind, team=self.team, model=self.model, agent=self.agent, use_case=self.use_case)
+        return Scope.of(
+            kind,
+            team=self.team,
+            model=self.model,
+            agent=self.agent,
+            use_case=self.use_case,
+            transaction_type=self.transaction_type,
+            user=self.user,
+        )
 
     @property
     def full_name(self) -> str:

@@ -44,7 +44,7 @@ from streams.config_sections import (
     WindowSettings,
 )
 from streams.config_values import parse_server
-from streams.economics_settings import PolicySettings
+from streams.economics_settings import AttributionSettings, PolicySettings
 from streams.errors import ConfigError
 from streams.notify.config import InhibitSettings, RouteSettings, SilenceSettings
 
@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     learner: LearnerSettings = LearnerSettings()
     budgets: tuple[BudgetSettings, ...] = Field(default=(), description="a list of [[budgets]] tables")
     policy: PolicySettings = PolicySettings()
+    attribution: AttributionSettings = AttributionSettings()
     prices: tuple[PriceSettings, ...] = Field(default=(), description="a list of [[prices]] tables")
     receivers: tuple[Receiver, ...] = Field(default=(), description="a list of [[receivers]] tables")
     routes: tuple[RouteSettings, ...] = Field(default=(), description="a list of [[routes]] tables")
@@ -163,6 +164,8 @@ class Settings(BaseSettings):
             learner=self.learner.engine(),
             budgets=tuple(budget.engine() for budget in self.budgets),
             policy=self.policy.engine(),
+            attribution=self.attribution.engine(),
+            extra_scopes=self.windows.extra_scopes,
             prices=tuple(price.engine() for price in self.prices),
             dedupe_events=self.dedupe.events,
             hash_key=self.dedupe.hash_key,

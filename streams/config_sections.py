@@ -153,6 +153,10 @@ class WindowSettings(Section):
     hour_retention: DurationMs = _duration(_DEFAULT.windows.hour_retention_ms, "32d", ge=32 * DAY_MS)
     idle_partition: DurationMs = _duration(_DEFAULT.windows.idle_partition_ms, "100ms", ge=100)
     silent_partition: DurationMs = _duration(_DEFAULT.windows.silent_partition_ms, "1s", ge=1_000)
+    extra_scopes: tuple[Literal["transaction_type", "user"], ...] = Field(
+        default=(), description='a list of "transaction_type" and "user"'
+    )
+    """Windows of all of these are kept, for budgets that come by the topic of definitions."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "WindowSettings":

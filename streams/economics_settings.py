@@ -1,9 +1,10 @@
-"""The ``[policy]`` section of ``tenfold.toml``: which models should be used how much.
+"""The sections ``[policy]`` and ``[attribution]`` of ``tenfold.toml``; docs/economics.md explains them.
 
-``models.config.PolicyConfig`` is what it becomes.
+``models.config`` has what they become, and the defaults.
 """
 
 from decimal import Decimal
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -13,7 +14,34 @@ from streams.config_section import Section
 from streams.config_values import TimeZone, Usd
 
 _POLICY = engine.PolicyConfig()
+_ATTRIBUTION = engine.AttributionConfig()
+_ZONE = 'an IANA time zone, such as "UTC" or "America/New_York"'
 _PATTERNS = 'a list of model names or patterns, such as ["gpt-5-mini", "claude-haiku-*"]'
+
+
+def _usd(default_nano: int) -> Any:
+    return Field(default=Decimal(default_nano) / engine.USD, gt=0, description="dollars above 0, such as 10")
+
+
+class AttributionSettings(Section):
+    """How much of a day's spend should be known by team and use case."""
+
+    timezone: TimeZone = Field(default="UTC", description=_ZONE)
+    min_share: float = Field(
+        default=_ATTRIBUTION.min_percent, ge=0, le=100, description="percent of a day's spend, such as 95; 0 for never"
+    )
+    margin: float = Field(
+        default=_ATTRIBUTION.margin_points, ge=0, le=100, description="percentage points from 0 on, such as 1"
+    )
+    min_day_usd: Usd = _usd(_ATTRIBUTION.min_day_nano_usd)
+
+    def engine(self) -> engine.AttributionConfig:
+        return engine.AttributionConfig(
+            timezone=self.timezone,
+            min_percent=self.min_share,
+            margin_points=self.margin,
+            min_day_nano_usd=to_nano_usd(self.min_day_usd),
+        )
 
 
 class TierSettings(Section):
@@ -38,22 +66,18 @@ class RouteToSettings(Section):
 class PolicySettings(Section):
     """Which models should be used how much, judged by the day."""
 
-    timezone: TimeZone = Field(default="UTC", description='an IANA time zone, such as "UTC" or "America/New_York"')
+    timezone: TimeZone = Field(default="UTC", description=_ZONE)
     tiers: tuple[TierSettings, ...] = Field(
         default=(), max_length=20, description="a list of [[policy.tiers]] tables, the cheapest first"
     )
     tolerance: float = Field(
         default=_POLICY.tolerance_points, gt=0, le=100, description="percentage points above 0, such as 5"
     )
-    min_day_usd: Usd = Field(
-        default=Decimal(_POLICY.min_day_nano_usd) / engine.USD, gt=0, description="dollars above 0, such as 10"
-    )
+    min_day_usd: Usd = _usd(_POLICY.min_day_nano_usd)
     routes: tuple[RouteToSettings, ...] = Field(
         default=(), max_length=100, description="a list of [[policy.routes]] tables"
     )
-    min_saving_usd: Usd = Field(
-        default=Decimal(_POLICY.min_saving_nano_usd) / engine.USD, gt=0, description="dollars a day above 0"
-    )
+    min_saving_usd: Usd = _usd(_POLICY.min_saving_nano_usd)
     self_host_tokens: int = Field(
         default=_POLICY.self_host_tokens, ge=0, lt=1 << 62, description="tokens a day, such as 2000000; 0 for never"
     )

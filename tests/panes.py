@@ -32,7 +32,7 @@ def pane_rows(partials: dict) -> list[dict]:
     )
     return [
         {
-            **dict(zip(NAMES, Scope.parse(panes.scopes[place]), strict=True)),
+            **dict(zip(NAMES, Scope.parse(panes.scopes[place])[: len(NAMES)], strict=True)),
             "window_start": start,
             "window_ms": size,
             **dict(zip(COUNTERS, counters, strict=True)),

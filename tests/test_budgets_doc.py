@@ -28,7 +28,8 @@ def test_each_configuration_runs_and_each_budget_counts(tmp_path, number):
     settings = Settings.load(tmp_path / "tenfold.toml")
     assert settings.budgets
     replay = Replay(settings.engine())
-    names = {"team": "payments", "agent": "planner", "use_case": "loan-approval", "model": "gpt-5"}
+    names = {"team": "payments", "agent": "planner", "use_case": "loan-approval", "model": "gpt-5",
+             "transaction_type": "loan"}  # fmt: skip
     replay.feed(
         [
             event(number, cost_nano_usd=10**9, input_tokens=1_000, **names | {"team": team})

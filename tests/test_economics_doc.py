@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.rollup import RollupEngine
 from streams.config import Settings
 from streams.files import merge_files
 from streams.replay import Replay, chunks
@@ -27,6 +28,12 @@ def replayed(tmp_path_factory) -> tuple[Replay, list[dict]]:
         replay.feed(chunk)
     replay.finish()
     return replay, findings
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_each_configuration_asks_for_something(tmp_path, number):
+    (tmp_path / "tenfold.toml").write_text(BLOCKS[number])
+    assert RollupEngine(Settings.load(tmp_path / "tenfold.toml").engine()).economics.active
 
 
 def test_the_shares_shown_are_those_of_the_sample(replayed):

@@ -25,7 +25,7 @@ from models.budgets.series import Trailing
 from models.config import DAY_MS, MINUTE_MS, BudgetConfig, EngineConfig
 from models.counters import CACHE_READ, CACHE_WRITE, COST, ESTIMATED, EVENTS, INPUT, OUTPUT
 from models.panes_merge import MergedPanes
-from models.scopes import SCOPE_KINDS, Scope
+from models.scopes import BUDGET_WINDOW_KINDS, Scope
 from models.windows import NO_WATERMARK
 
 MAX_CATCH_UP = 2_000
@@ -60,11 +60,11 @@ class BudgetMonitor:
         """Kinds of scopes whose windows some budget adds up."""
         for budget in self._explicit:
             account = self._open(budget)
-            if budget.scope.kind not in SCOPE_KINDS:
+            if budget.scope.kind not in BUDGET_WINDOW_KINDS:
                 self._judged.setdefault(budget.scope.key, []).append(account)
         for budget in self._explicit:
             for scope in (budget.scope, *(Scope("team", team) for team in budget.teams)):
-                if scope.kind in SCOPE_KINDS:
+                if scope.kind in BUDGET_WINDOW_KINDS:
                     self._route(scope)
         self._evaluated_ms: int | None = None
         self._watermark_ms = NO_WATERMARK
@@ -192,7 +192,7 @@ class BudgetMonitor:
         scopes = [scope for scope in panes.scopes if scope.kind in self.kinds]
         # Defaults are given in the order they were, and so to the same scopes if there are too many.
         seen = [Scope(*scope) for scope, *_ in snapshot["usages"]]
-        for scope in [*(scope for scope in seen if scope.kind in SCOPE_KINDS), *scopes]:
+        for scope in [*(scope for scope in seen if scope.kind in BUDGET_WINDOW_KINDS), *scopes]:
             self._route(scope)
         saved_usages = {(Scope(*scope), tuple(teams), unit): usage for scope, teams, unit, usage in snapshot["usages"]}
         new_usages, new_accounts = set(), set(self._accounts)

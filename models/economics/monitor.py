@@ -14,6 +14,7 @@ import numpy as np
 
 from models.config import HOUR_MS, MINUTE_MS, EngineConfig
 from models.economics.advice import Advice
+from models.economics.attribution import Attribution
 from models.economics.episodes import no_longer_judged
 from models.economics.model_mix import ModelMix
 from models.panes_merge import MergedPanes
@@ -39,6 +40,7 @@ class Economics:
     def __init__(self, config: EngineConfig):
         self._retention_ms = config.windows.hour_retention_ms
         self._mix = ModelMix(config.policy) if config.policy.tiers else None
+        self._attribution = Attribution(config.attribution) if config.attribution.min_percent else None
         advises = config.policy.self_host_tokens or config.policy.routes
         self._advice = Advice(config) if advises else None
         self._changed: set[int] = set()
@@ -53,7 +55,7 @@ class Economics:
     @property
     def active(self) -> bool:
         """Whether any part is asked for."""
-        return self._mix is not None or self._advice is not None
+        return bool(self._parts)
 
     def changed(self, starts: np.ndarray, sizes: np.ndarray) -> None:
         """Windows have changed."""
@@ -80,7 +82,7 @@ class Economics:
 
     @property
     def _sharing(self) -> list:
-        return [part for part in (self._mix,) if part is not None]
+        return [part for part in (self._mix, self._attribution) if part is not None]
 
     def _judge(self, panes: MergedPanes, watermark_ms: int, now_ms: int) -> list[dict]:
         last = watermark_ms // HOUR_MS * HOUR_MS
@@ -98,7 +100,8 @@ class Economics:
     @property
     def _parts(self) -> dict:
         """By the name they are saved under."""
-        return {name: part for name, part in (("mix", self._mix), ("advice", self._advice)) if part is not None}
+        parts = {"mix": self._mix, "attribution": self._attribution, "advice": self._advice}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def snapshot(self) -> dict:
         return {
@@ -110,6 +113,7 @@ class Economics:
                 }
                 for name, part in self._parts.items()
             },
+            "attribution_since_ms": self._attribution.since_ms if self._attribution else None,
             "changed": sorted(self._changed),
             "judged_ms": self._judged_ms,
             "parting": self._parting,
@@ -121,6 +125,9 @@ class Economics:
         self = cls(config)
         self._changed, self._judged_ms = set(snapshot["changed"]), snapshot["judged_ms"]
         self._parting = list(snapshot["parting"])
+        if self._attribution is not None:
+            since = snapshot["attribution_since_ms"]
+            self._attribution.since_ms = self._judged_ms + HOUR_MS if since is None else since
         same = set()
         for name, saved in snapshot["parts"].items():
             part = self._parts.get(name)

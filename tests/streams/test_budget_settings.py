@@ -21,6 +21,11 @@ USD = 10**9
             {"team": "a", "model": "m", "tokens": 5, "period": "week", "milestones": [90]},
             BudgetConfig("a × m", Scope("team_model", "a", "m"), 5, "UTC", (90,), "tokens", "week"),
         ),
+        ({"user": "ann", "usd": 1}, BudgetConfig("ann", Scope("user", user="ann"), USD)),
+        (
+            {"default_for": "transaction_type", "usd": 1},
+            BudgetConfig("default transaction_type", Scope("transaction_type"), USD, default=True),
+        ),
         (
             {"organisation": True, "usd": "0.5", "period": "year", "fiscal_start": 7, "name": "x"},
             BudgetConfig("x", Scope("organisation"), USD // 2, period="year", first_month=7),

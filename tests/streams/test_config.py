@@ -251,7 +251,7 @@ def test_several_problems_at_once_and_the_variable_is_named(tmp_path, monkeypatc
     monkeypatch.setenv("TENFOLD_WEB__PROT", "1")
     (unknown,) = problems(tmp_path, "")
     assert unknown.startswith(
-        "the environment variable TENFOLD_WEBB__PORT is not known; after TENFOLD_ give one of broker"
+        "the environment variable TENFOLD_WEBB__PORT is not known; after TENFOLD_ give one of attribution, broker"
     )
     monkeypatch.delenv("TENFOLD_WEBB__PORT")
     found = problems(tmp_path, "[web]\nport = -1")

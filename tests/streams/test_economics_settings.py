@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.config import CheaperRoute, PolicyConfig, Tier
+from models.config import AttributionConfig, CheaperRoute, PolicyConfig, Tier
 from streams.config import Settings
 
 SMALL = {"name": "small", "share": 85, "models": ["*-mini"]}
@@ -44,6 +44,13 @@ def test_a_wrong_policy_is_refused_with_what_is_accepted(policy, said):
     with pytest.raises(ValidationError) as refused:
         Settings(policy=policy)
     assert said in str(refused.value)
+
+
+def test_attribution_and_extra_scopes_reach_the_engine_exactly():
+    given = {"timezone": "Asia/Tokyo", "min_share": 97.5, "margin": 0, "min_day_usd": 3}
+    engine = Settings(attribution=given, windows={"extra_scopes": ["user"]}).engine()
+    assert engine.attribution == AttributionConfig("Asia/Tokyo", 97.5, 0, 3 * 10**9)
+    assert engine.extra_scopes == ("user",)
 
 
 def test_a_route_may_lead_to_a_model_with_a_price_of_our_own():
