@@ -59,6 +59,7 @@ class Producer:
         self._guard = guard
         self._producer: aiokafka.AIOKafkaProducer | None = None
         self._failure: BaseException | None = None
+        self._turns: dict[tuple[str, int], asyncio.Lock] = {}
         self._log = structlog.get_logger("streams.producer")
         self.idempotent = False
         """Whether the broker drops what a retry would store twice; known once started."""
@@ -148,10 +149,13 @@ class Producer:
     ) -> None:
         # Closed, or a later ``send`` would put its record into it.
         batch.close()
-        try:
-            future = await self._usable().send_batch(batch, topic, partition=partition)
-        except KafkaError as error:
-            raise self._fail(error) from error
+        # One after the other: where many wait for room, aiokafka charges each with its whole wait again at every turn
+        # that another takes, so that the last of fifty times out within seconds.
+        async with self._turns.setdefault((topic, partition), asyncio.Lock()):
+            try:
+                future = await self._usable().send_batch(batch, topic, partition=partition)
+            except KafkaError as error:
+                raise self._fail(error) from error
         future.add_done_callback(self._delivered)
 
     def _usable(self) -> aiokafka.AIOKafkaProducer:

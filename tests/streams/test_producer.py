@@ -109,6 +109,23 @@ async def test_back_pressure_holds_the_sender_and_not_the_memory():
             assert sent < 100
 
 
+@pytest.mark.broker
+async def test_many_senders_of_one_partition_wait_in_turn_and_none_times_out(embedded_broker):
+    """As in a storm, when every receiver's delivery writes to the notification log."""
+    topic = uuid.uuid4().hex
+    await ensure_topics(Connection.to(embedded_broker), [Topic(topic, "", "", 1, "delete")])
+    async with Producer(Connection.to(embedded_broker), delivery_timeout_ms=2_000) as producer:
+
+        async def one(n: int) -> None:
+            for at in range(10):
+                await producer.send_many(topic, 0, [(b"%d" % n, b"%d" % at)])
+
+        await asyncio.gather(*(one(n) for n in range(120)))
+        await producer.flush()
+    records = await read(embedded_broker, topic, 0, 1_200)
+    assert [r.value for r in records if r.key == b"7"] == [b"%d" % at for at in range(10)]
+
+
 async def test_without_a_broker_the_start_says_which():
     with pytest.raises(RetryableError, match=r"127\.0\.0\.1:1.*broker\.servers"):
         await Producer(Connection.to("127.0.0.1:1")).start()
