@@ -47,6 +47,8 @@ class Matcher:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         found = labels.get(self.label, "")
+        if self.operator == "=":
+            return found == self.value
         same = re.fullmatch(self.value, found, re.DOTALL) if "~" in self.operator else found == self.value
         return bool(same) == (self.operator[0] == "=")
 

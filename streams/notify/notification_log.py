@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+"""``json.dumps`` with separators makes an encoder for every call."""
 State = Literal["pending", "sent", "failed", "dropped"]
 
 
@@ -52,9 +54,20 @@ class Entry:
         """Key for a compacted topic; receivers' names hold no slash."""
         return f"{self.receiver}/{self.finding_id}"
 
-    def encode(self) -> bytes:
+    def encode(self, written: dict[int, str] | None = None) -> bytes:
+        """``written``: the findings of entries that are encoded together, by identity, so that each is written once.
+
+        It must not outlive the entries.
+        """
+        written = {} if written is None else written
         # Not dataclasses.asdict, which copies the findings first and takes longer than writing them.
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":")).encode()
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "pending"}
+        findings = []
+        for finding in self.pending:
+            if (text := written.get(id(finding))) is None:
+                text = written[id(finding)] = _json(finding)
+            findings.append(text)
+        return f'{_json(fields)[:-1]},"pending":[{",".join(findings)}]}}'.encode()
 
     @classmethod
     def decode(cls, value: bytes) -> "Entry":
