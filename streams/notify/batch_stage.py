@@ -98,6 +98,9 @@ class Batcher:
             return 0.0
         if any(rank(item.head["severity"]) > rank(group.told_severity) for item in items):
             return 0.0
+        if group.asked is not None:
+            # From when the last one set out: what comes while it is on its way has waited already.
+            return group.asked + self._receiver.group_interval_ms / 1000
         due_ms = group.told_ms + self._receiver.group_interval_ms
         return self._clock.monotonic() + (due_ms - self._clock.now_ms()) / 1000
 

@@ -135,6 +135,7 @@ class Delivery:
     async def _attempt(self, batch: Batch) -> None:
         items = batch.items
         findings = [item.head for item in items]
+        asked = self._clock.monotonic()
         try:
             notification = self._notification(batch, findings)
             requests = self.receiver.build(notification)
@@ -165,7 +166,7 @@ class Delivery:
             for item in items:
                 item.alone = True
             return
-        await self._settle(list(zip(items, findings, strict=True)), batch.group, outcome)
+        await self._settle(list(zip(items, findings, strict=True)), batch.group, outcome, asked)
 
     async def _send_all(self, requests: Sequence[Request], update: bool) -> Outcome:
         """Send in order; the first answer that is not good counts, else the first of all."""
@@ -226,7 +227,9 @@ class Delivery:
         )
         await self._clock.sleep(wait)
 
-    async def _settle(self, pairs: list[tuple[Item, dict]], group: str, outcome: Delivered | Failed) -> None:
+    async def _settle(
+        self, pairs: list[tuple[Item, dict]], group: str, outcome: Delivered | Failed, asked: float
+    ) -> None:
         ok = isinstance(outcome, Delivered)
         detail = "" if ok else outcome.reason
         before = self.groups.get(group)
@@ -242,6 +245,8 @@ class Delivery:
                     self.groups.told(entry)
                 if item.findings:
                     self._hold(item, entry)
+            if ok and (after := self.groups.get(group)) is not None:
+                after.asked = asked
         await self._recorder.stored()
         last = pairs[-1][1]
         facts = {

@@ -47,6 +47,8 @@ class Group:
     told_ms: int = 0
     told_severity: str = ""
     ref: str = ""
+    asked: float | None = None
+    """When the last message set out, by the monotonic clock; None if that was another owner's."""
 
 
 class Groups:

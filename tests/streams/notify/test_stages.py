@@ -99,6 +99,19 @@ def test_a_group_opens_at_once_and_its_followers_wait(receiver, finding, clock):
     assert batcher.choose(single=False).items == items
 
 
+def test_followers_wait_from_when_the_last_message_set_out_not_from_its_answer(receiver, finding, clock):
+    """A slow destination does not add its time to theirs twice."""
+    group = group_key(finding(1), receiver("slack", "http://h", group_by=["team"]))
+    told = Entry("r", "f", "sent", 1, 0, told_severity="critical", told_ms=998_000, told_open=True, group=group)
+    settings = {"group_by": ["team"], "group_interval": "10s"}
+    batcher, _, groups, _ = batcher_of(receiver, clock, finding(1), entries=[told], **settings)
+    assert batcher.choose(single=False).wait_until == pytest.approx(1_008.0), (
+        "of another owner only the answer is known"
+    )
+    groups.get(group).asked = 994.0
+    assert batcher.choose(single=False).wait_until == pytest.approx(1_004.0)
+
+
 def test_group_wait_gathers_what_comes_with_the_first(receiver, finding, clock):
     batcher, *_ = batcher_of(receiver, clock, finding(1), finding(2), group_by=["team"], group_wait="30s")
     assert batcher.choose(single=False).wait_until == pytest.approx(1_030.0)
