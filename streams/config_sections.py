@@ -97,6 +97,8 @@ class TopicSettings(Section):
     partitions: int = Field(default=8, ge=1, le=10_000, description="a whole number from 1 to 10000")
     """Of the usage topic, hence the most workers that can share it; fixed once it exists."""
     replication: int = Field(default=1, ge=1, le=10, description="a whole number from 1 to 10, at most the brokers")
+    rejected_texts: bool = Field(default=True, description="true or false")
+    """Whether prompts and answers stay in foreign records that could not be counted."""
 
 
 class TransportSettings(Section):

@@ -76,7 +76,7 @@ async def run_worker(settings: Settings) -> None:
         decoder = Decoder(
             config.hash_key, schemas=settings.writer_schemas(), fetch_schema=schema_fetcher(settings.schemas)
         )
-        adapt = AdaptAgent(topics=topics, producer=producer, metrics=metrics)
+        adapt = AdaptAgent(topics=topics, producer=producer, metrics=metrics, keep_texts=settings.topics.rejected_texts)
         usage = UsageAgent(
             config=config,
             topics=topics,

@@ -17,6 +17,7 @@ import structlog
 
 from schemas.codec import encode
 from schemas.formats import Adapted, FormatError, adapt_value
+from schemas.formats.texts import without_texts
 from streams.agents.rejects import rejected_range, rejected_row
 from streams.produce import event_key
 from streams.producer import Producer
@@ -35,8 +36,10 @@ RECORDS_PER_TURN = 50
 class AdaptAgent:
     """All foreign partitions assigned to this worker."""
 
-    def __init__(self, *, topics: Topics, producer: Producer, metrics: Metrics):
+    def __init__(self, *, topics: Topics, producer: Producer, metrics: Metrics, keep_texts: bool = True):
+        """``keep_texts``: rejected records keep prompts and answers; else only what their repair needs."""
         self._topics = topics
+        self._keep_texts = keep_texts
         self._producer = producer
         self._metrics = metrics
         self._durable: dict[int, int] = {}
@@ -75,7 +78,9 @@ class AdaptAgent:
                 await self._reject(batch, row, adapted)
                 rejected[adapted.problems[0].reason] += 1
         for reject in batch.rejected:
-            await self._producer.send(self._topics.rejected.name, *rejected_range(batch, reject))
+            await self._producer.send(
+                self._topics.rejected.name, *rejected_range(batch, reject, keep_data=self._keep_texts)
+            )
             rejected[reject.reason] += 1
         await self._producer.flush()
         self._durable[batch.tp.partition] = batch.next_offset
@@ -112,5 +117,10 @@ class AdaptAgent:
         detail = str(first)
         if adapted.events or count > 1:
             detail += f" (first of {count} problems; {len(adapted.events)} events were read)"
-        row_rejected = rejected_row(batch, row, first.reason, detail)
+        if self._keep_texts:
+            row_rejected = rejected_row(batch, row, first.reason, detail)
+        else:
+            value = without_texts(batch.value(row) or b"")
+            detail += "; without its texts" if value is not None else "; without its bytes, which are no JSON"
+            row_rejected = rejected_row(batch, row, first.reason, detail, value)
         await self._producer.send(self._topics.rejected.name, *row_rejected)

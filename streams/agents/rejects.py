@@ -37,25 +37,32 @@ def rejected_record(
     return key, encode("rejected", record)
 
 
-def rejected_row(batch: PartitionBatch, row: int, reason: str, detail: str = "") -> tuple[bytes | None, bytes]:
-    """The same of one row of a batch."""
+_WHOLE = b""
+
+
+def rejected_row(
+    batch: PartitionBatch, row: int, reason: str, detail: str = "", value: bytes | None = _WHOLE
+) -> tuple[bytes | None, bytes]:
+    """The same of one row of a batch; ``value`` in place of its own if it is not to be kept whole."""
     return rejected_record(
         batch,
         reason=reason,
         offset=int(batch.offset[row]),
         timestamp_ms=int(batch.timestamp_ms[row]),
         key=batch.key(row),
-        value=batch.value(row),
+        value=batch.value(row) if value is _WHOLE else value,
         detail=detail,
     )
 
 
-def rejected_range(batch: PartitionBatch, reject: RejectedRange) -> tuple[bytes | None, bytes]:
+def rejected_range(
+    batch: PartitionBatch, reject: RejectedRange, *, keep_data: bool = True
+) -> tuple[bytes | None, bytes]:
     """The same of bytes that hold no record that can be told apart."""
     return rejected_record(
         batch,
         reason=reject.reason,
         detail=f"records {reject.first_offset} to {reject.next_offset - 1} could not be framed;",
         offset=reject.first_offset,
-        value=reject.data,
+        value=reject.data if keep_data else None,
     )

@@ -281,3 +281,17 @@ async def test_from_foreign_to_usage_through_the_app(request, broker):
 def test_keys_are_those_of_produce():
     (event,) = adapt_value(litellm("c-1", "s-1")).events
     assert event_key(event) == b"s-1"
+
+
+async def test_rejected_texts_can_be_left_out(producer):
+    """`topics.rejected_texts = false`: numbers and ids are enough to repair a record."""
+    agent = AdaptAgent(topics=topics(), producer=producer, metrics=Metrics(), keep_texts=False)
+    bad = litellm("c-1", "s-1", total_tokens=1, messages=[{"role": "user", "content": "SECRET"}])
+    await agent.handle(batch_of((b"k", bad), (None, b'{"messages": "SECRET')))
+    rejects = [decode("rejected", value) for _, _, value, _ in producer.of("tenfold.rejected")]
+    assert all(b"SECRET" not in value for _, _, value, _ in producer.sent)
+    first, second = rejects
+    kept, whole = json.loads(first["value"]), json.loads(bad)
+    assert kept["total_tokens"] == whole["total_tokens"] and kept["model"] == whole["model"]
+    assert first["detail"].endswith("; without its texts")
+    assert (second["value"], second["offset"]) == (None, first["offset"] + 1)
