@@ -114,6 +114,7 @@ class LearnerConfig:
     """Half-space trees on each team's pane vector (river.anomaly.HalfSpaceTrees)."""
 
     n_trees: int = 10
+    """0: none, and no scores."""
     height: int = 8
     window_size: int = 60
     seed: int = 42

@@ -302,7 +302,7 @@ class DetectorSettings(Section):
 class LearnerSettings(Section):
     """Half-space trees on each team's spend."""
 
-    n_trees: int = Field(default=_DEFAULT.learner.n_trees, ge=1, le=200, description="a whole number from 1 to 200")
+    n_trees: int = Field(default=_DEFAULT.learner.n_trees, ge=0, le=200, description="a whole number from 0 to 200")
     height: int = Field(default=_DEFAULT.learner.height, ge=1, le=15, description="a whole number from 1 to 15")
     window_size: int = Field(default=_DEFAULT.learner.window_size, ge=1, le=100_000, description="a whole number")
     seed: int = Field(default=_DEFAULT.learner.seed, ge=0, lt=1 << 32, description="a whole number below 2**32")

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from models.config import EngineConfig
+from models.config import EngineConfig, LearnerConfig
 from models.engine import UsageEngine
 from models.hashtable import Index, remove_rows
 from models.merge_kernels import lookup
@@ -25,7 +25,8 @@ def warm() -> float:
     """Run a little of everything; returns the seconds it took."""
     started = time.monotonic()
     split(np.zeros(0, np.uint8), np.zeros((0, 9), np.int64))
-    replay = Replay(EngineConfig())
+    # Learners have no kernels, and need River, which takes a second to import.
+    replay = Replay(EngineConfig(learner=LearnerConfig(n_trees=0)))
     base = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 120 * MINUTE_MS
     for minute in range(0, 100, 50):
         events = [_event(base + minute * MINUTE_MS + second * 1000, second) for second in range(3)]

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from models.engine import STATE_VERSION as USAGE_VERSION
+from models.learners.team_vector import forests
 from models.rollup import STATE_VERSION as ROLLUP_VERSION
 from schemas.decode import Decoder
 from streams.agents.adapt import AdaptAgent
@@ -143,6 +144,7 @@ async def run_worker(settings: Settings) -> None:
             every(flush.rollup_interval / 1000, rollup.publish),
             usage.keep_checkpointing(flush.checkpoint_interval / 1000),
             rollup.keep_checkpointing(flush.checkpoint_interval / 1000),
+            asyncio.to_thread(forests),
         ]
         if settings.web.chart_key is not None:
             timers.append(follow(client_settings, topics.spend.name, series.take, from_beginning=False))

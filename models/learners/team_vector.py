@@ -22,16 +22,28 @@ Called by models.rate_watch.
 """
 
 import math
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from river.anomaly import HalfSpaceTrees
 
 from models.config import HOUR_MS, MINUTE_MS, LearnerConfig
 from models.counters import CACHE_READ, CACHE_WRITE, COST, EVENTS, INPUT, OUTPUT, UNPRICED
 
+if TYPE_CHECKING:
+    from river.anomaly import HalfSpaceTrees
+
 FEATURES = ("spend", "event_cost", "cache", "output", "unpriced")
 MAX_TEAMS = 100
 NEW_PER_WINDOW = 8
+
+
+@cache
+def forests() -> type["HalfSpaceTrees"]:
+    """River's class. It brings all of scipy.stats in, a second that a worker spends beside its start, not before."""
+    from river.anomaly import HalfSpaceTrees
+
+    return HalfSpaceTrees
 
 
 def vector(totals: list[int], window_ms: int) -> dict[str, float]:
@@ -84,7 +96,9 @@ class TeamVectors:
         return float(forest.score_one(vector(totals, window_ms)))
 
     def observe(self, team: str, totals: list[int], window_start_ms: int, window_ms: int) -> float | None:
-        """Score one closed window of a team that spent something, then learn it."""
+        """Score one closed window of a team that spent something, then learn it; None also without any trees."""
+        if not self.config.n_trees:
+            return None
         if team not in self._forests and not self._make_room(window_start_ms):
             return None
         score = self.peek(team, totals, window_ms)
@@ -95,9 +109,9 @@ class TeamVectors:
         self._scores[team] = score
         return score
 
-    def _forest(self) -> HalfSpaceTrees:
+    def _forest(self) -> "HalfSpaceTrees":
         config = self.config
-        return HalfSpaceTrees(config.n_trees, config.height, config.window_size, seed=config.seed)
+        return forests()(config.n_trees, config.height, config.window_size, seed=config.seed)
 
     def _learn(self, team: str, features: dict[str, float]) -> None:
         forest = self._forests[team]

@@ -123,3 +123,9 @@ def test_changed_settings_begin_anew():
     feed(teams, 30)
     again = TeamVectors.restore(LearnerConfig(n_trees=5, height=4, window_size=20), teams.snapshot())
     assert again.score("a") is None
+
+
+def test_no_trees_are_no_scores():
+    teams = TeamVectors(LearnerConfig(n_trees=0))
+    assert [teams.observe("a", [10**9] * 8, minute * 60_000, 60_000) for minute in range(100)] == [None] * 100
+    assert teams.snapshot()["teams"] == []
