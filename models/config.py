@@ -218,6 +218,22 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitCostConfig:
+    """What one transaction of a type should cost."""
+
+    transaction_type: str
+    target_nano_usd: int | None = None
+    """Per transaction; None: only its own past counts."""
+    tolerance: float = 0.2
+    """Share above the target, or above what is usual, from which on it is told."""
+    min_transactions: int = 20
+    """A day with fewer is not judged."""
+    min_excess_nano_usd: int = 10 * USD
+    """A day."""
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
 class AttributionConfig:
     """How much of a day's spend should be known by team and use case."""
 
@@ -256,6 +272,7 @@ class EngineConfig:
     budgets: tuple[BudgetConfig, ...] = ()
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
+    unit_costs: tuple[UnitCostConfig, ...] = ()
     extra_scopes: tuple[str, ...] = ()
     """transaction_type, user: windows of all of them are kept, for budgets that come later."""
     prices: tuple[PriceOverride, ...] = ()

@@ -36,6 +36,7 @@ from models.session_kernels import COST_EDGES, PROJECTED, RUNAWAY
 from models.session_verdicts import Change, SessionVerdicts
 from models.sessions import Candidates, EndedRuns, Sessions
 from models.spent import Spent
+from models.transaction_reports import TransactionReports
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import OK, REJECT_REASONS, Columns, string_index
 
@@ -81,6 +82,8 @@ class UsageEngine:
         self._has_model = np.zeros(0, np.bool_)
         extra = asked_for(config)
         self.extra = ExtraScopes(extra, config.windows) if extra else None
+        types = tuple(one.transaction_type for one in config.unit_costs)
+        self.transactions = TransactionReports(types) if types else None
 
     def apply(self, columns: Columns, next_offset: int, now_ms: int) -> UsageOutputs:
         """Count a batch whose records end before ``next_offset``; rows too old or with too long names get their status.
@@ -121,6 +124,8 @@ class UsageEngine:
         self.panes.add(self.combos, combo, columns.kind, columns.event_time_ms, counters, self.watermark.value_ms)
         if self.extra is not None:
             self.extra.add(columns, fresh, counters, self.watermark.value_ms)
+        if self.transactions is not None:
+            self.transactions.add(columns, fresh)
         self._end(ended, out, now_ms, "idle")
         self.watermark.advance(times, now_ms)
         self.spent.add(self.panes.leaves)
@@ -158,6 +163,7 @@ class UsageEngine:
             "watermark": self.watermark.value_ms,
             "idle": idle,
             "panes": packed(panes),
+            "transactions": None if self.transactions is None else self.transactions.take(),
             "baselines": self.baselines.take_dirty(),
         }
 
@@ -306,6 +312,7 @@ class UsageEngine:
             "panes": self.panes.take_delta(slice_number),
             "unit_price": self.unit_price.take_delta(),
             "extra": None if self.extra is None else self.extra.take_delta(slice_number),
+            "transactions": None if self.transactions is None else self.transactions.take_delta(),
             "verdicts": self.verdicts.take_delta(slice_number),
         }
 
@@ -333,6 +340,8 @@ class UsageEngine:
                     self.extra = ExtraScopes(asked_for(config), config.windows)
                 else:
                     self.extra.load_delta(delta["extra"])
+            if self.transactions is not None and delta["transactions"] is not None:
+                self.transactions.load_delta(delta["transactions"])
         if self is None:
             raise ValueError("no delta to restore from")
         self.baselines.rebuild()

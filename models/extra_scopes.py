@@ -41,6 +41,8 @@ def asked_for(config: EngineConfig) -> list[tuple[str, frozenset[str] | None]]:
                 wanted[budget.scope.kind].add(budget.scope.names[0])
     if config.attribution.min_percent:
         wanted["unattributed"] = None
+    if config.unit_costs:
+        wanted["transaction_kind"] = {one.transaction_type for one in config.unit_costs}
     return [(kind, None if names is None else frozenset(names)) for kind, names in sorted(wanted.items())]
 
 

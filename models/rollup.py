@@ -21,15 +21,17 @@ from models.baselines_merge import MergedBaselines
 from models.budgets.monitor import BudgetMonitor
 from models.config import BudgetConfig, EngineConfig
 from models.economics.monitor import Economics
+from models.economics.transactions import Transactions
 from models.panes_merge import MergedPanes
 from models.partials import unpacked
 from models.rate_watch import RateWatch
 from models.rolling import EVERYTHING
 from models.sources import Sources
 from models.spend import ChangedWindows
+from models.transaction_reports import reports
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 8
+STATE_VERSION = 9
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class RollupOutputs:
     """Decision"""
     shares: list[dict] = field(default_factory=list)
     """DayShares"""
+    unit_costs: list[dict] = field(default_factory=list)
+    """UnitCost"""
     baselines: list[dict] = field(default_factory=list)
     """Baseline"""
     findings: list[dict] = field(default_factory=list)
@@ -76,6 +80,7 @@ class RollupEngine:
 
         Raises PartialsError, with nothing merged, for what cannot be partials.
         """
+        transactions = partials.get("transactions") and reports(partials["transactions"])
         source, next_offset = partials["source_partition"], partials["next_offset"]
         rows, delta = self.panes.merge(source, next_offset, unpacked(partials["panes"]))
         self.sources.hear(source, next_offset, partials["watermark"], partials["idle"], now_ms)
@@ -84,6 +89,8 @@ class RollupEngine:
         if self.economics.active and len(rows):
             _, starts, sizes = self.panes.where(rows)
             self.economics.changed(starts, sizes)
+        if transactions:
+            self.economics.count(*transactions)
         self.baselines.merge(source, next_offset, partials["baselines"])
 
     def advance(self, now_ms: int) -> RollupOutputs:
@@ -117,7 +124,7 @@ class RollupEngine:
             out.findings += findings
             out.decisions = self.budgets.decisions()
             economics = self.economics.advance(self.panes, watermark_ms, now_ms)
-            out.shares = economics.shares
+            out.shares, out.unit_costs = economics.shares, economics.unit_costs
             out.findings += economics.findings
             self.panes.expire(watermark_ms)
         return out
@@ -146,6 +153,7 @@ class RollupEngine:
         rates = None
         if self.rates.changed or slice_number in (0, EVERYTHING):
             rates, self.rates.changed = self.rates.snapshot(), False
+        transactions = self.economics.transactions
         return {
             "version": STATE_VERSION,
             "sources": self.sources.snapshot(),
@@ -154,6 +162,7 @@ class RollupEngine:
             "rates": rates,
             "budgets": self.budgets.snapshot(),
             "economics": self.economics.snapshot(),
+            "transactions": transactions and transactions.take_delta(slice_number),
         }
 
     @classmethod
@@ -164,11 +173,17 @@ class RollupEngine:
         """
         self = cls(config)
         last, rates = None, None
+        transactions = Transactions() if config.unit_costs else None
         for delta in deltas:
             if delta["version"] != STATE_VERSION:
                 raise ValueError(f"rollup state has version {delta['version']}, this program reads {STATE_VERSION}")
             self.panes.load_delta(delta["panes"])
             self.baselines.load_delta(delta["baselines"])
+            if transactions is not None:
+                if delta["transactions"] is None:  # They were not counted then: what came before has gaps.
+                    transactions = Transactions()
+                else:
+                    transactions.load_delta(delta["transactions"])
             last, rates = delta, delta["rates"] or rates
         if last is None:
             raise ValueError("no delta to restore from")
@@ -178,5 +193,7 @@ class RollupEngine:
         self.rates = RateWatch.restore(config, rates)
         self.rates.changed = False
         self.budgets = BudgetMonitor.restore(config, last["budgets"], self.panes)
-        self.economics = Economics.restore(config, last["economics"], self.panes)
+        if transactions is not None:
+            transactions.rebuild()
+        self.economics = Economics.restore(config, last["economics"], self.panes, transactions)
         return self

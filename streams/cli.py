@@ -107,8 +107,8 @@ def replay(files: tuple[str, ...], out: Path, strict: bool, feedback: Path | Non
     input. It holds usage events (docs/events.md); JSONL may hold the other formats named there, too. Several files
     are merged by event time.
 
-    Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, decisions.jsonl, shares.jsonl, rejected.jsonl
-    and summary.json to --out.
+    Writes findings.jsonl, sessions.jsonl, spend.jsonl, budgets.jsonl, decisions.jsonl, shares.jsonl,
+    unit_costs.jsonl, rejected.jsonl and summary.json to --out.
     """
     from streams.feedback_command import read_feedback
     from streams.files import merge_files

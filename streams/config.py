@@ -44,7 +44,7 @@ from streams.config_sections import (
     WindowSettings,
 )
 from streams.config_values import parse_server
-from streams.economics_settings import AttributionSettings, PolicySettings
+from streams.economics_settings import AttributionSettings, PolicySettings, UnitCostSettings
 from streams.errors import ConfigError
 from streams.notify.config import InhibitSettings, RouteSettings, SilenceSettings
 
@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     budgets: tuple[BudgetSettings, ...] = Field(default=(), description="a list of [[budgets]] tables")
     policy: PolicySettings = PolicySettings()
     attribution: AttributionSettings = AttributionSettings()
+    unit_costs: tuple[UnitCostSettings, ...] = Field(default=(), description="a list of [[unit_costs]] tables")
     prices: tuple[PriceSettings, ...] = Field(default=(), description="a list of [[prices]] tables")
     receivers: tuple[Receiver, ...] = Field(default=(), description="a list of [[receivers]] tables")
     routes: tuple[RouteSettings, ...] = Field(default=(), description="a list of [[routes]] tables")
@@ -92,6 +93,7 @@ class Settings(BaseSettings):
     def _unique(self) -> "Settings":
         for what, names in (
             ("budgets", [budget.full_name for budget in self.budgets]),
+            ("unit_costs", [one.transaction_type for one in self.unit_costs]),
             ("receivers", [receiver.name or receiver.type for receiver in self.receivers]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -165,6 +167,7 @@ class Settings(BaseSettings):
             budgets=tuple(budget.engine() for budget in self.budgets),
             policy=self.policy.engine(),
             attribution=self.attribution.engine(),
+            unit_costs=tuple(one.engine() for one in self.unit_costs),
             extra_scopes=self.windows.extra_scopes,
             prices=tuple(price.engine() for price in self.prices),
             dedupe_events=self.dedupe.events,

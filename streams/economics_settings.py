@@ -1,4 +1,4 @@
-"""The sections ``[policy]`` and ``[attribution]`` of ``tenfold.toml``; docs/economics.md explains them.
+"""Sections of ``tenfold.toml`` about economics: policy, attribution and unit costs (docs/economics.md).
 
 ``models.config`` has what they become, and the defaults.
 """
@@ -14,6 +14,7 @@ from streams.config_section import Section
 from streams.config_values import TimeZone, Usd
 
 _POLICY = engine.PolicyConfig()
+_UNIT_COST = engine.UnitCostConfig("")
 _ATTRIBUTION = engine.AttributionConfig()
 _ZONE = 'an IANA time zone, such as "UTC" or "America/New_York"'
 _PATTERNS = 'a list of model names or patterns, such as ["gpt-5-mini", "claude-haiku-*"]'
@@ -21,6 +22,30 @@ _PATTERNS = 'a list of model names or patterns, such as ["gpt-5-mini", "claude-h
 
 def _usd(default_nano: int) -> Any:
     return Field(default=Decimal(default_nano) / engine.USD, gt=0, description="dollars above 0, such as 10")
+
+
+class UnitCostSettings(Section):
+    """What one transaction of a type should cost."""
+
+    transaction_type: str = Field(min_length=1, max_length=200, description="a type as events carry it")
+    target_usd: Usd | None = Field(default=None, gt=0, description="dollars per transaction, such as 7.20")
+    tolerance: float = Field(default=_UNIT_COST.tolerance, gt=0, le=100, description="a number above 0, such as 0.2")
+    """Share above the target, or above what is usual."""
+    min_transactions: int = Field(
+        default=_UNIT_COST.min_transactions, ge=1, le=10**9, description="a whole number of transactions a day"
+    )
+    min_excess_usd: Usd = _usd(_UNIT_COST.min_excess_nano_usd)
+    timezone: TimeZone = Field(default="UTC", description=_ZONE)
+
+    def engine(self) -> engine.UnitCostConfig:
+        return engine.UnitCostConfig(
+            transaction_type=self.transaction_type,
+            target_nano_usd=None if self.target_usd is None else to_nano_usd(self.target_usd),
+            tolerance=self.tolerance,
+            min_transactions=self.min_transactions,
+            min_excess_nano_usd=to_nano_usd(self.min_excess_usd),
+            timezone=self.timezone,
+        )
 
 
 class AttributionSettings(Section):

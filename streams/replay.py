@@ -2,11 +2,11 @@
 
 Runs the code of the worker (decoder, UsageEngine, RollupEngine) on one partition, in event-time order over all
 files, and writes what the topics would have got: ``findings.jsonl``, ``sessions.jsonl``, ``spend.jsonl``,
-``budgets.jsonl``, ``decisions.jsonl``, ``shares.jsonl``, ``rejected.jsonl`` and ``summary.json``. The clock is the
-newest event time read so far, so the same files always give the same output.
+``budgets.jsonl``, ``decisions.jsonl``, ``shares.jsonl``, ``unit_costs.jsonl``, ``rejected.jsonl`` and
+``summary.json``. The clock is the newest event time read so far, so the same files always give the same output.
 
-Spend, budgets, decisions and shares are written once, as they stand at the end; findings with every revision, in
-order.
+Spend, budgets, decisions, shares and unit costs are written once, as they stand at the end; findings with every
+revision, in order.
 """
 
 import json
@@ -49,6 +49,7 @@ class Replay:
     budgets: dict[tuple, dict] = field(default_factory=dict)
     decisions: dict[str, dict] = field(default_factory=dict)
     shares: dict[tuple, dict] = field(default_factory=dict)
+    unit_costs: dict[tuple, dict] = field(default_factory=dict)
     counts: Counter = field(default_factory=Counter)
 
     _usage: UsageEngine = field(init=False)
@@ -143,6 +144,8 @@ class Replay:
             self.decisions[row["scope"]] = row
         for row in out.shares:
             self.shares[(row["what"], row["day"])] = row
+        for row in out.unit_costs:
+            self.unit_costs[(row["transaction_type"], row["day"])] = row
         self._take_findings(out.findings)
         self._usage.update_baselines(out.baselines)
 
@@ -200,6 +203,7 @@ def replay_to(
             ("budgets.jsonl", replay.budgets),
             ("decisions.jsonl", replay.decisions),
             ("shares.jsonl", replay.shares),
+            ("unit_costs.jsonl", replay.unit_costs),
         ):
             write = writer(name)
             for key in sorted(rows):

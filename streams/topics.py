@@ -63,6 +63,7 @@ class Topics:
     budget_definitions: Topic
     decisions: Topic
     shares: Topic
+    unit_costs: Topic
     sessions: Topic
     anomalies: Topic
     rejected: Topic
@@ -99,6 +100,7 @@ def topics(prefix: str = DEFAULT_PREFIX, usage_partitions: int = 8) -> Topics:
         budgets=compacted("budgets", "budget and period", "budget_status"),
         budget_definitions=compacted("budget-definitions", "budget", ""),
         decisions=compacted("decisions", "scope", "decision"),
+        unit_costs=compacted("unit-costs", "transaction type and day", "unit_cost"),
         shares=compacted("shares", "what and day", "day_shares"),
         sessions=deleted("sessions", "root session id", "session_summary", 30),
         anomalies=deleted("anomalies", "finding id", "finding", 90),

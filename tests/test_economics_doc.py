@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.scenario import demo_events
 from models.rollup import RollupEngine
 from streams.config import Settings
 from streams.files import merge_files
@@ -42,6 +43,20 @@ def test_the_shares_shown_are_those_of_the_sample(replayed):
     row = dict(replay.shares[shown["what"], shown["day"]])
     # How often it was told depends on how the input is cut.
     assert row.pop("revision") > 1 and row == {name: value for name, value in shown.items() if name != "revision"}
+
+
+def test_the_unit_cost_shown_is_that_of_the_demos_loans():
+    shown = EXAMPLES[1]
+    replay = Replay(Settings(unit_costs=[{"transaction_type": "loan", "target_usd": "7.20"}]).engine())
+    events = (one for _, one in demo_events(1_795_608_000_000, run="demo") if one["transaction_type"])
+    for chunk in chunks(sorted(events, key=lambda one: one["event_time"])):
+        replay.feed(chunk)
+    replay.finish()
+    row = dict(replay.unit_costs["loan", shown["day"]])
+    how = ("revision", "watermark")  # These two depend on how the input is cut.
+    assert {name: row[name] for name in row if name not in how} == {
+        name: shown[name] for name in shown if name not in how
+    }
 
 
 @pytest.mark.parametrize("detector", ["model_mix", "cheaper_model", "self_host"])

@@ -29,17 +29,31 @@ class HourSums:
         self._classify = classify
         self._class_of = np.empty(0, np.int64)
         self._sums: dict[int, np.ndarray] = {}
+        self._days: dict[int, tuple[int, np.ndarray]] = {}
+        """Start of a whole day that was asked for -> its end and its sums."""
 
     def changed(self, starts: Iterable[int]) -> None:
         """Windows of these hours have changed."""
         for start in starts:
             self._sums.pop(start, None)
+            for day in [day for day, (end, _) in self._days.items() if day <= start < end]:
+                del self._days[day]
 
     def day(self, panes: MergedPanes, period: Period, until_ms: int | None = None) -> np.ndarray:
-        """Counters int64[classes, 8] of the hours that begin in a period, and before ``until_ms`` if given."""
+        """Counters int64[classes, 8] of the hours that begin in a period, and before ``until_ms`` if given.
+
+        They are not to be written to.
+        """
+        if until_ms is None or until_ms >= period.end_ms:
+            if period.start_ms not in self._days:
+                self._days[period.start_ms] = period.end_ms, self._add_up(panes, period, period.end_ms)
+            return self._days[period.start_ms][1]
+        return self._add_up(panes, period, until_ms)
+
+    def _add_up(self, panes: MergedPanes, period: Period, until_ms: int) -> np.ndarray:
         total = np.zeros((self._classes, len(COUNTERS)), np.int64)
         for start in hours_of(period):
-            if until_ms is None or start < until_ms:
+            if start < until_ms:
                 total += self._hour(panes, start)
         return total
 
@@ -47,6 +61,7 @@ class HourSums:
         """Forget the hours before ``oldest_ms``."""
         for start in [start for start in self._sums if start < oldest_ms]:
             del self._sums[start]
+        self._days = {start: day for start, day in self._days.items() if start >= oldest_ms}
 
     def _hour(self, panes: MergedPanes, start_ms: int) -> np.ndarray:
         sums = self._sums.get(start_ms)

@@ -17,6 +17,8 @@ from models.economics.advice import Advice
 from models.economics.attribution import Attribution
 from models.economics.episodes import no_longer_judged
 from models.economics.model_mix import ModelMix
+from models.economics.transactions import Transactions
+from models.economics.unit_costs import UnitCosts
 from models.panes_merge import MergedPanes
 from models.windows import NO_WATERMARK
 
@@ -30,6 +32,8 @@ class EconomicsOutputs:
 
     shares: list[dict] = field(default_factory=list)
     """DayShares"""
+    unit_costs: list[dict] = field(default_factory=list)
+    """UnitCost"""
     findings: list[dict] = field(default_factory=list)
     """Finding"""
 
@@ -37,12 +41,16 @@ class EconomicsOutputs:
 class Economics:
     """The parts that settings ask for."""
 
-    def __init__(self, config: EngineConfig):
+    def __init__(self, config: EngineConfig, transactions: Transactions | None = None):
         self._retention_ms = config.windows.hour_retention_ms
         self._mix = ModelMix(config.policy) if config.policy.tiers else None
         self._attribution = Attribution(config.attribution) if config.attribution.min_percent else None
         advises = config.policy.self_host_tokens or config.policy.routes
         self._advice = Advice(config) if advises else None
+        self.transactions = None
+        if config.unit_costs:
+            self.transactions = Transactions() if transactions is None else transactions
+        self._units = {one.transaction_type: UnitCosts(one, self.transactions) for one in config.unit_costs}
         self._changed: set[int] = set()
         """Starts of the hours with windows that have changed since records were last told."""
         self._told: tuple[int, int] | None = None
@@ -61,6 +69,11 @@ class Economics:
         """Windows have changed."""
         self._changed.update(np.unique(starts[sizes == HOUR_MS]).tolist())
 
+    def count(self, types: list[str], type_of: np.ndarray, hours: np.ndarray, ids: np.ndarray) -> None:
+        """Take reports of transactions in (models.transaction_reports); repeats, in any order, change nothing."""
+        if self.transactions is not None:
+            self._changed |= self.transactions.merge(types, type_of, hours, ids)
+
     def advance(self, panes: MergedPanes, watermark_ms: int, now_ms: int) -> EconomicsOutputs:
         """What changed and what is found at this watermark."""
         out = EconomicsOutputs(findings=[no_longer_judged(told, now_ms) for told in self._parting])
@@ -70,7 +83,7 @@ class Economics:
         if not judges and self._told and self._told[0] == minute and now_ms - self._told[1] < TELL_EVERY_MS:
             return out
         self._told = minute, now_ms
-        for part in self._sharing:
+        for part in (*self._sharing, *self._units.values()):
             part.changed(sorted(self._changed))
         self._changed.clear()
         if judges:
@@ -78,6 +91,11 @@ class Economics:
         for part in self._sharing:
             out.shares += part.records(panes, watermark_ms)
             part.expire(watermark_ms - self._retention_ms)
+        for part in self._units.values():
+            out.unit_costs += part.records(panes, watermark_ms)
+            part.expire(watermark_ms - self._retention_ms)
+        if judges and self.transactions is not None:
+            self.transactions.expire(watermark_ms, watermark_ms - self._retention_ms)
         return out
 
     @property
@@ -91,9 +109,8 @@ class Economics:
             first = max(self._judged_ms + HOUR_MS, last - self._retention_ms)
         findings = []
         for hour_end in range(first, last + 1, HOUR_MS):
-            for part in (*self._sharing, self._advice):
-                if part is not None:
-                    findings += part.judge(panes, hour_end, now_ms)
+            for part in self._parts.values():
+                findings += part.judge(panes, hour_end, now_ms)
         self._judged_ms = last
         return findings
 
@@ -101,6 +118,7 @@ class Economics:
     def _parts(self) -> dict:
         """By the name they are saved under."""
         parts = {"mix": self._mix, "attribution": self._attribution, "advice": self._advice}
+        parts |= {f"unit_cost:{name}": part for name, part in self._units.items()}
         return {name: part for name, part in parts.items() if part is not None}
 
     def snapshot(self) -> dict:
@@ -108,7 +126,7 @@ class Economics:
             "parts": {
                 name: {
                     "settings": repr(part.config),
-                    "days": part.days.snapshot() if part in self._sharing else None,
+                    "days": None if part is self._advice else part.days.snapshot(),
                     "episodes": {detector: episodes.snapshot() for detector, episodes in part.episodes.items()},
                 }
                 for name, part in self._parts.items()
@@ -120,9 +138,11 @@ class Economics:
         }
 
     @classmethod
-    def restore(cls, config: EngineConfig, snapshot: dict, panes: MergedPanes) -> "Economics":
+    def restore(
+        cls, config: EngineConfig, snapshot: dict, panes: MergedPanes, transactions: Transactions | None
+    ) -> "Economics":
         """As it was; a part whose settings have changed starts anew, from the windows that are kept."""
-        self = cls(config)
+        self = cls(config, transactions)
         self._changed, self._judged_ms = set(snapshot["changed"]), snapshot["judged_ms"]
         self._parting = list(snapshot["parting"])
         if self._attribution is not None:
@@ -137,9 +157,9 @@ class Economics:
             same.add(name)
             for detector, episodes in saved["episodes"].items():
                 part.episodes[detector].load(episodes)
-            if part in self._sharing:
+            if part is not self._advice:
                 part.days.load(saved["days"])
         for name, part in self._parts.items():
-            if name not in same and part in self._sharing:
+            if name not in same and part is not self._advice:
                 part.changed(panes.starts(HOUR_MS))
         return self

@@ -35,6 +35,10 @@ class DayRecords:
         """Windows of these hours have changed."""
         self._touched.update(self.period(start).start_ms for start in starts)
 
+    def told(self, start_ms: int) -> bool:
+        """Whether the day that begins then has been published."""
+        return start_ms in self._said
+
     def take_due(self, watermark_ms: int) -> list[Due]:
         """Days to publish now, earliest first."""
         over = {start for start, (_, final) in self._said.items() if not final}

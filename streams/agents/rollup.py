@@ -133,7 +133,7 @@ class RollupAgent(StatefulAgent):
         # After a restart the engine counts on from its checkpoint, behind what its predecessor had published.
         first_revision = self._store.epoch(partition) * REVISIONS_PER_EPOCH
         out.spend.revision += first_revision
-        for row in (*out.budgets, *out.shares, *out.baselines):
+        for row in (*out.budgets, *out.shares, *out.unit_costs, *out.baselines):
             row["revision"] += first_revision
         topics, send = self._topics, self._producer.send
         self._metrics.findings_raised(out.findings)
@@ -152,6 +152,9 @@ class RollupAgent(StatefulAgent):
         for shares in out.shares:
             key = f"{shares['what']}@{shares['day']}"
             await send(topics.shares.name, key.encode(), encode("day_shares", shares))
+        for unit_cost in out.unit_costs:
+            key = f"{unit_cost['transaction_type']}@{unit_cost['day']}"
+            await send(topics.unit_costs.name, key.encode(), encode("unit_cost", unit_cost))
         for baseline in out.baselines:
             key = f"{baseline['level']}|{baseline['team']}|{baseline['agent']}|{baseline['model']}"
             await send(topics.baselines.name, key.encode(), encode("baseline", baseline))

@@ -16,6 +16,7 @@ import structlog
 from models.engine import UsageEngine, UsageOutputs
 from models.partials import packed, unpacked
 from models.pricing import PriceTable
+from models.transaction_reports import halves
 from models.windows import NO_WATERMARK
 from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
@@ -179,7 +180,7 @@ class UsageAgent(StatefulAgent):
             self._quiet_since_ms[partition] = now_ms
         idle = now_ms - self._quiet_since_ms[partition] > self._config.windows.idle_partition_ms
         partials = engine.flush(idle)
-        changed = bool(partials["panes"]["scope"] or partials["baselines"])
+        changed = bool(partials["panes"]["scope"] or partials["baselines"] or partials["transactions"])
         if not changed and now_ms - self._last_partials_ms[partition] < HEARTBEAT_MS:
             return
         self._last_partials_ms[partition] = now_ms
@@ -234,9 +235,11 @@ def _split(partials: dict, partitions: int) -> list[dict]:
     of_scope = np.array([_partition(key, partitions) for key in panes.scopes], np.int64)
     of_pane = of_scope[panes.scope]
     parts = [
-        {**partials, "panes": packed(panes.take(of_pane == partition)), "baselines": []}
+        {**partials, "panes": packed(panes.take(of_pane == partition)), "baselines": [], "transactions": None}
         for partition in range(partitions)
     ]
+    # Unit costs need all of a type in one place: they are for a deployment whose partials have one partition.
+    parts[0]["transactions"] = partials["transactions"]
     for part in partials["baselines"]:
         key = f"{part['level']}|{part['team']}|{part['agent']}|{part['model']}"
         parts[partition_for(key.encode(), partitions)]["baselines"].append(part)
@@ -253,6 +256,12 @@ def _records(part: dict) -> Iterator[bytes]:
 
     Whoever reads the first ones must not close windows that the later ones add to.
     """
+    if part["transactions"] and len(part["transactions"]["id"]) > MAX_PARTIALS_BYTES // 4:
+        first, second = halves(part["transactions"])
+        nothing = {"panes": packed(unpacked(part["panes"]).take(slice(0))), "baselines": []}
+        yield from _records({**part, **nothing, "transactions": first, "watermark": NO_WATERMARK, "idle": False})
+        yield from _records({**part, "transactions": second})
+        return
     encoded = encode("partials", part)
     panes, baselines = unpacked(part["panes"]), part["baselines"]
     if len(encoded) <= MAX_PARTIALS_BYTES or len(panes) + len(baselines) <= 1:
@@ -260,7 +269,7 @@ def _records(part: dict) -> Iterator[bytes]:
         return
     cut = (len(panes) + len(baselines)) // 2
     of_baselines = max(0, cut - len(panes))
-    head = {"panes": packed(panes.take(slice(cut))), "baselines": baselines[:of_baselines]}
+    head = {"panes": packed(panes.take(slice(cut))), "baselines": baselines[:of_baselines], "transactions": None}
     yield from _records({**part, **head, "watermark": NO_WATERMARK, "idle": False})
     rest = {"panes": packed(panes.take(slice(cut, None))), "baselines": baselines[of_baselines:]}
     yield from _records({**part, **rest})

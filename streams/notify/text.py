@@ -13,6 +13,7 @@ TITLES = {
     "budget_milestone": "Budget milestone reached",
     "budget_burn": "Budget is burning too fast",
     "model_mix": "Dear models are used more than the policy allows",
+    "unit_cost": "A transaction costs more than it should",
     "attribution": "Spend that nobody is known for",
     "cheaper_model": "A cheaper model could do it",
     "self_host": "Enough tokens to think of running it yourself",

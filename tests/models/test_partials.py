@@ -34,6 +34,7 @@ def record(rows) -> dict:
         "watermark": 5,
         "idle": False,
         "panes": packed(columns(rows)),
+        "transactions": None,
         "baselines": [],
     }
 

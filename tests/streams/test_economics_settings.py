@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.config import AttributionConfig, CheaperRoute, PolicyConfig, Tier
+from models.config import AttributionConfig, CheaperRoute, PolicyConfig, Tier, UnitCostConfig
 from streams.config import Settings
 
 SMALL = {"name": "small", "share": 85, "models": ["*-mini"]}
@@ -51,6 +51,17 @@ def test_attribution_and_extra_scopes_reach_the_engine_exactly():
     engine = Settings(attribution=given, windows={"extra_scopes": ["user"]}).engine()
     assert engine.attribution == AttributionConfig("Asia/Tokyo", 97.5, 0, 3 * 10**9)
     assert engine.extra_scopes == ("user",)
+
+
+def test_unit_costs_reach_the_engine_exactly_and_each_type_has_one():
+    given = [{"transaction_type": "loan", "target_usd": "7.20", "tolerance": 0.1, "min_transactions": 5,
+              "min_excess_usd": 1, "timezone": "America/New_York"}, {"transaction_type": "ticket"}]  # fmt: skip
+    assert Settings(unit_costs=given).engine().unit_costs == (
+        UnitCostConfig("loan", 7_200_000_000, 0.1, 5, 10**9, "America/New_York"),
+        UnitCostConfig("ticket"),
+    )
+    with pytest.raises(ValidationError, match="'ticket' is used twice"):
+        Settings(unit_costs=[{"transaction_type": "ticket"}] * 2)
 
 
 def test_a_route_may_lead_to_a_model_with_a_price_of_our_own():

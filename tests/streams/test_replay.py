@@ -27,6 +27,7 @@ OUTPUTS = [
     "shares.jsonl",
     "spend.jsonl",
     "summary.json",
+    "unit_costs.jsonl",
 ]
 INCIDENT = "aider-04966"
 """The call of 10,033 tokens recorded at $9,990.01."""
