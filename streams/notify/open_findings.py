@@ -14,7 +14,7 @@ OPEN = "@open"
 """No receiver has such a name."""
 MAX_OPEN = 50_000
 FORGET_MS = 7 * 86_400_000
-"""Some findings are never resolved, since what they report is over: after a week without a change they are dropped."""
+"""What nobody will resolve any more, since state was reset, is dropped after a week without a change."""
 
 
 class OpenFindings:
