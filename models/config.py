@@ -110,6 +110,23 @@ class SpendRateConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheShareConfig:
+    """Share of a team's prompts to a model that is read from the cache, against its own past (5.4 of the detector
+    notes)."""
+
+    ratio: float = 0.5
+    """Below this share of the usual one."""
+    min_events: int = 20
+    """A window with fewer tells nothing."""
+    min_excess_nano_usd: int = 1 * USD
+    """What it must have cost more since the share is low."""
+    windows: int = 2
+    """Low ones in a row."""
+    warm_up_windows: int = 30
+    clear_windows: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class LearnerConfig:
     """Half-space trees on each team's pane vector (river.anomaly.HalfSpaceTrees)."""
 
@@ -268,6 +285,7 @@ class EngineConfig:
     runaway: RunawayConfig = field(default_factory=RunawayConfig)
     unit_price: UnitPriceConfig = field(default_factory=UnitPriceConfig)
     spend_rate: SpendRateConfig = field(default_factory=SpendRateConfig)
+    cache_share: CacheShareConfig = field(default_factory=CacheShareConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     budgets: tuple[BudgetConfig, ...] = ()
     policy: PolicyConfig = field(default_factory=PolicyConfig)

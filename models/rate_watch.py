@@ -154,7 +154,7 @@ class RateWatch:
     def __init__(self, config: EngineConfig):
         self.config = config
         self.learner = TeamVectors(config.learner)
-        self.verdicts = Verdicts()
+        self.verdicts = Verdicts(NAME)
         self._minute = _Watch(SpendRate(config.spend_rate, config.spend_rate.window_ms))
         self._hour = _Watch(SpendRate(config.spend_rate, HOUR_MS)) if self._minute.size_ms < HOUR_MS else None
         self.changed = True
@@ -164,7 +164,7 @@ class RateWatch:
         """Findings of the windows that the watermark has closed since the last call."""
         watch, findings = self._minute, []
         before = self._position
-        closed = _closed(watch, panes, watermark_ms)
+        closed = closed_windows(watch, panes, watermark_ms)
         start_ms = closed.start
         while start_ms < closed.stop:
             silent = _silent(watch, panes, start_ms, closed.stop)
@@ -176,7 +176,7 @@ class RateWatch:
                 findings += self._judge(watch, panes, start_ms, now_ms)
             start_ms = watch.next_ms
             if self._hour is not None:
-                for hour_ms in _closed(self._hour, panes, start_ms):
+                for hour_ms in closed_windows(self._hour, panes, start_ms):
                     findings += self._judge(self._hour, panes, hour_ms, now_ms)
         self.changed |= self._position != before
         return findings
@@ -390,7 +390,7 @@ class RateWatch:
         """As it was; a window size that has changed begins with an empty past, since its levels mean nothing now."""
         self = cls(config)
         self.learner = TeamVectors.restore(config.learner, snapshot["learner"])
-        self.verdicts = Verdicts.restore(snapshot["verdicts"])
+        self.verdicts.load(snapshot["verdicts"])
         if snapshot["window_ms"] == self._minute.size_ms:
             self._minute = _restore(self._minute, snapshot["minute"])
             if self._hour is not None:
@@ -403,7 +403,7 @@ def _restore(watch: _Watch, snapshot: dict) -> _Watch:
     return _Watch.restore(rates, snapshot)
 
 
-def _closed(watch: _Watch, panes: MergedPanes, watermark_ms: int) -> range:
+def closed_windows(watch, panes: MergedPanes, watermark_ms: int) -> range:
     """Starts of the windows that are closed and not yet judged."""
     size = watch.size_ms
     if watch.next_ms is None:
@@ -447,18 +447,18 @@ def _ranked(dimension: str, parts: dict[str, int], excess: int) -> list[dict]:
 
 def _reason(scope: Scope, status: str, spent: int, usual: int, start_ms: int, window_ms: int, cause: list[dict]) -> str:
     who = f"{scope.kind.capitalize()} {scope.label}"
-    since = f"{datetime.fromtimestamp(start_ms / 1000, UTC):%H:%M} UTC"
+    since = utc_time(start_ms)
     top = max(cause, key=lambda part: part["excess_nano_usd"])
     blame = ""
     if top["name"] != "other" and top["excess_nano_usd"] > 0:
         blame = f"; {top['name']} accounts for {format_usd(top['excess_nano_usd'])} of the excess"
     if status == "resolved":
         return (
-            f"{who} is back to its usual spend: in the {_length(window_ms)} from {since} it spent "
+            f"{who} is back to its usual spend: in the {length_in_words(window_ms)} from {since} it spent "
             f"{format_usd(spent)} where {format_usd(usual)} is usual{blame}."
         )
     times = f"{spent / usual:.1f}x the usual {format_usd(usual)}" if usual > 0 else "where nothing is usual"
-    return f"{who} spent {format_usd(spent)} in the {_length(window_ms)} from {since}, {times}{blame}."
+    return f"{who} spent {format_usd(spent)} in the {length_in_words(window_ms)} from {since}, {times}{blame}."
 
 
 def _covered(scope: Scope, incidents: dict[Scope, Incident]) -> bool:
@@ -470,14 +470,19 @@ def _covered(scope: Scope, incidents: dict[Scope, Incident]) -> bool:
 
 def _silence_reason(scope: Scope, status: str, incident: Incident, window_ms: int) -> str:
     who = f"{scope.kind.capitalize()} {scope.label}"
-    since = f"{datetime.fromtimestamp(incident.opened_ms / 1000, UTC):%H:%M} UTC"
+    since = utc_time(incident.opened_ms)
     spent = f"{format_usd(incident.observed)} where {format_usd(incident.expected)} is usual"
     if status == "resolved":
-        return f"{who} is no longer silent: in the {_length(window_ms)} from {since} it spent {spent}."
+        return f"{who} is no longer silent: in the {length_in_words(window_ms)} from {since} it spent {spent}."
     return f"{who} has stopped: {spent} since {since}; an outage, a finished job or lost events."
 
 
-def _length(ms: int) -> str:
+def utc_time(ms: int) -> str:
+    """Hour and minute."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M} UTC"
+
+
+def length_in_words(ms: int) -> str:
     """The window in words: minute, 10 minutes, hour."""
     for unit_ms, unit in ((HOUR_MS, "hour"), (MINUTE_MS, "minute")):
         if ms % unit_ms == 0:

@@ -1,4 +1,4 @@
-"""What rollup does with partials: merged windows, peer baselines, budgets and rate findings.
+"""What rollup does with partials: merged windows, peer baselines, budgets, rate and cache findings.
 
 A pure function of (state, partials, config, now): the worker, ``tenfold replay``, backtests and tests run this same
 code. ``apply`` merges, ``advance`` publishes what changed and judges what the watermark has closed. ``now_ms``
@@ -19,6 +19,7 @@ import numpy as np
 
 from models.baselines_merge import MergedBaselines
 from models.budgets.monitor import BudgetMonitor
+from models.cache_watch import CacheWatch
 from models.config import BudgetConfig, EngineConfig
 from models.economics.monitor import Economics
 from models.economics.transactions import Transactions
@@ -63,6 +64,7 @@ class RollupEngine:
         self.panes = MergedPanes(config.windows)
         self.baselines = MergedBaselines(config.session_outlier)
         self.rates = RateWatch(config)
+        self.caches = CacheWatch(config)
         self.budgets = BudgetMonitor(config)
         self.economics = Economics(config)
 
@@ -109,6 +111,7 @@ class RollupEngine:
     def feedback(self, feedback: Mapping) -> None:
         """Take one Feedback dict: what a person said about a finding, or about a scope; repeats change nothing."""
         self.rates.feedback(feedback)
+        self.caches.feedback(feedback)
 
     def learner_score(self, team: str) -> float | None:
         """How unusual the team's latest closed window is, in [0, 1]; None if not learnt yet."""
@@ -120,6 +123,7 @@ class RollupEngine:
         )
         if watermark_ms != NO_WATERMARK:
             out.findings += self.rates.advance(self.panes, watermark_ms, now_ms)
+            out.findings += self.caches.advance(self.panes, watermark_ms, now_ms)
             out.budgets, findings = self.budgets.advance(watermark_ms, now_ms, self.learner_score)
             out.findings += findings
             out.decisions = self.budgets.decisions()
@@ -150,9 +154,11 @@ class RollupEngine:
         Rates and learners change with every window that closes, all at once, so they are copied whole, and only then.
         The next delta builds on this one, so it must not get lost.
         """
-        rates = None
+        rates, caches = None, None
         if self.rates.changed or slice_number in (0, EVERYTHING):
             rates, self.rates.changed = self.rates.snapshot(), False
+        if self.caches.changed or slice_number in (0, EVERYTHING):
+            caches, self.caches.changed = self.caches.snapshot(), False
         transactions = self.economics.transactions
         return {
             "version": STATE_VERSION,
@@ -160,6 +166,7 @@ class RollupEngine:
             "panes": self.panes.take_delta(slice_number),
             "baselines": self.baselines.take_delta(slice_number),
             "rates": rates,
+            "caches": caches,
             "budgets": self.budgets.snapshot(),
             "economics": self.economics.snapshot(),
             "transactions": transactions and transactions.take_delta(slice_number),
@@ -172,7 +179,7 @@ class RollupEngine:
         Raises ValueError for another state version. Settings may have changed since, as with ``set_budgets``.
         """
         self = cls(config)
-        last, rates = None, None
+        last, rates, caches = None, None, None
         transactions = Transactions() if config.unit_costs else None
         for delta in deltas:
             if delta["version"] != STATE_VERSION:
@@ -184,7 +191,7 @@ class RollupEngine:
                     transactions = Transactions()
                 else:
                     transactions.load_delta(delta["transactions"])
-            last, rates = delta, delta["rates"] or rates
+            last, rates, caches = delta, delta["rates"] or rates, delta["caches"] or caches
         if last is None:
             raise ValueError("no delta to restore from")
         self.panes.rebuild()
@@ -192,6 +199,8 @@ class RollupEngine:
         self.sources = Sources.restore(config.windows, last["sources"])
         self.rates = RateWatch.restore(config, rates)
         self.rates.changed = False
+        self.caches = CacheWatch.restore(config, caches)
+        self.caches.changed = False
         self.budgets = BudgetMonitor.restore(config, last["budgets"], self.panes)
         if transactions is not None:
             transactions.rebuild()

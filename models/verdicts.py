@@ -1,11 +1,11 @@
-"""What people say about rate findings, and what it changes: a key's guard, and what is planned.
+"""What people say about findings of rates and of cache shares, and what it changes: a key's guard, and what is planned.
 
 A verdict counts once, however often the topic is read: for each finding the newest by ``at_ms`` stands, and changing
 one's mind takes the former effect back. "true" and "planned" take back that the finding raised its key's guard (people
 want such findings), "false" raises it as much again. "planned" with an end also keeps its scope from opening anything
 until then: events of that time are learnt, not reported. Findings of the last MAX_KNOWN can be spoken about.
 
-Called by models.rate_watch only; the records are those of ``schemas/feedback.avsc``.
+Called by models.rate_watch and models.cache_watch; the records are those of ``schemas/feedback.avsc``.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,12 @@ from models.scopes import Scope
 MAX_KNOWN = 10_000
 STEPS = {"true": -1, "planned": -1, "false": 1}
 """Guard steps of each verdict that is about detection; the others are about messages."""
-DETECTORS = ("", "spend_rate")
 
 
 class Verdicts:
-    """State of one RateWatch.
+    """State of one RateWatch or CacheWatch, about the findings of ``detector``.
 
-    >>> said = Verdicts()
+    >>> said = Verdicts("spend_rate")
     >>> said.remember("spend_rate-1", 60_000, Scope("team", "payments"))
     >>> said.take({"finding_id": "spend_rate-1", "verdict": "false", "at_ms": 5, "until_ms": 0})[1].key
     'team:payments'
@@ -29,7 +28,8 @@ class Verdicts:
     -2
     """
 
-    def __init__(self):
+    def __init__(self, detector: str):
+        self._detectors = ("", detector)
         self._known: dict[str, tuple[int, Scope]] = {}
         self._said: dict[str, tuple[int, str]] = {}
         self._planned: dict[str, int] = {}
@@ -48,7 +48,7 @@ class Verdicts:
         if verdict not in STEPS:
             return None
         if not finding_id:
-            if verdict == "planned" and feedback["detector"] in DETECTORS:
+            if verdict == "planned" and feedback["detector"] in self._detectors:
                 self._plan(f"{feedback['scope_kind']}:{feedback['scope_name']}", feedback["until_ms"])
             return None
         if finding_id not in self._known:
@@ -78,10 +78,8 @@ class Verdicts:
             "planned": [[name, until_ms] for name, until_ms in self._planned.items()],
         }
 
-    @classmethod
-    def restore(cls, snapshot: dict) -> "Verdicts":
-        self = cls()
+    def load(self, snapshot: dict) -> None:
+        """Become what ``snapshot`` copied."""
         self._known = {key: (size_ms, Scope(*scope)) for key, size_ms, scope in snapshot["known"]}
         self._said = {key: (at_ms, verdict) for key, at_ms, verdict in snapshot["said"]}
         self._planned = dict(snapshot["planned"])
-        return self

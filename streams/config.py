@@ -163,6 +163,7 @@ class Settings(BaseSettings):
             runaway=self.detectors.runaway_agent.engine(),
             unit_price=self.detectors.unit_price.engine(),
             spend_rate=self.detectors.spend_rate.engine(),
+            cache_share=self.detectors.cache_share.engine(),
             learner=self.learner.engine(),
             budgets=tuple(budget.engine() for budget in self.budgets),
             policy=self.policy.engine(),

@@ -292,11 +292,29 @@ class SpendRateSettings(Section):
         )
 
 
+class CacheShareSettings(Section):
+    """Share of prompts read from the cache."""
+
+    ratio: float = Field(
+        default=_DEFAULT.cache_share.ratio, gt=0, lt=1, description="a number between 0 and 1, such as 0.5"
+    )
+    min_events: int = Field(default=_DEFAULT.cache_share.min_events, ge=1, le=1_000_000, description="a whole number")
+    min_excess_usd: Usd = _usd(_DEFAULT.cache_share.min_excess_nano_usd)
+    windows: int = Field(default=_DEFAULT.cache_share.windows, ge=1, le=10_000, description=_WINDOWS)
+    warm_up_windows: int = Field(default=_DEFAULT.cache_share.warm_up_windows, ge=1, le=10_000, description=_WINDOWS)
+    clear_windows: int = Field(default=_DEFAULT.cache_share.clear_windows, ge=1, le=10_000, description=_WINDOWS)
+
+    def engine(self) -> engine.CacheShareConfig:
+        values = self.model_dump()
+        return engine.CacheShareConfig(min_excess_nano_usd=to_nano_usd(values.pop("min_excess_usd")), **values)
+
+
 class DetectorSettings(Section):
     session_outlier: SessionOutlierSettings = SessionOutlierSettings()
     runaway_agent: RunawaySettings = RunawaySettings()
     unit_price: UnitPriceSettings = UnitPriceSettings()
     spend_rate: SpendRateSettings = SpendRateSettings()
+    cache_share: CacheShareSettings = CacheShareSettings()
 
 
 class LearnerSettings(Section):

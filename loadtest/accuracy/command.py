@@ -7,6 +7,7 @@ import click
 from loadtest.bench.command import Benches
 
 PARTS = {
+    "caches": "loadtest.accuracy.caches:caches",
     "forecast": "loadtest.accuracy.forecast:forecast_part",
     "learners": "loadtest.accuracy.learners:learners",
     "rates": "loadtest.accuracy.rates:rates",

@@ -9,6 +9,7 @@ TITLES = {
     "runaway_agent": "Session behaves like a runaway agent",
     "unit_price": "Calls cost far more than their price",
     "spend_rate": "Spending faster than usual",
+    "cache_share": "Prompts no longer read from the cache",
     "silence": "Spending has stopped",
     "budget_milestone": "Budget milestone reached",
     "budget_burn": "Budget is burning too fast",
@@ -18,7 +19,13 @@ TITLES = {
     "cheaper_model": "A cheaper model could do it",
     "self_host": "Enough tokens to think of running it yourself",
 }
-_UNITS = {"session_outlier": "sessions", "runaway_agent": "sessions", "spend_rate": "windows", "silence": "windows"}
+_UNITS = {
+    "session_outlier": "sessions",
+    "runaway_agent": "sessions",
+    "spend_rate": "windows",
+    "cache_share": "windows",
+    "silence": "windows",
+}
 _NAMES = ("team", "model", "agent", "use_case", "session_id")
 _LABELS = {"use_case": "Use case", "session_id": "Session"}
 

@@ -30,12 +30,14 @@ from models.baselines import Baselines  # noqa: E402
 from models.config import (  # noqa: E402
     MINUTE_MS,
     USD,
+    CacheShareConfig,
     EngineConfig,
     LearnerConfig,
     RunawayConfig,
     SessionOutlierConfig,
     SpendRateConfig,
 )
+from models.detectors.cache_share import CacheShare  # noqa: E402
 from models.detectors.spend_rate import SpendRate  # noqa: E402
 from models.engine import UsageEngine  # noqa: E402
 from models.learners.team_vector import TeamVectors  # noqa: E402
@@ -221,7 +223,40 @@ class TeamTrees:
         return TeamTrees(TeamVectors.restore(self.teams.config, saved))
 
 
-SUBJECTS = (SessionDetectors, PeerBaselines, SpendRates, TeamTrees)
+class CacheShares:
+    """cache_share over as many keys as values: each value is a number of tokens read from the cache."""
+
+    name = "cache shares"
+    bound = 50_000
+    keys = 24
+
+    def __init__(self, shares: CacheShare | None = None):
+        self.shares = shares or CacheShare(CacheShareConfig(), MINUTE_MS)
+        if shares is None:
+            self.shares.add(self.keys)
+
+    def totals(self, values: list[float | None]) -> np.ndarray:
+        reads = [0 if v is None or math.isnan(v) else int(min(max(v * 1e4, -(2.0**62)), 2.0**62)) for v in values]
+        rows = [[USD, 0, 30, 0, 1_000, read, at, 100] for at, read in enumerate(reads)]
+        return np.array(rows, np.int64)
+
+    def feed(self, step: int, values: list[float | None]) -> list:
+        judged = self.shares.judge(self.totals(values), START + step * MINUTE_MS)
+        if step % 10 == 0:
+            self.shares.verdict(step % self.keys, 1 - step % 3)
+        return [judged.low.tolist(), judged.opening.tolist(), judged.open.tolist(), self.shares.values.tolist()]
+
+    def score(self) -> list:
+        return [part.tolist() for part in self.shares.score(self.totals([0.0] * self.keys))]
+
+    def saved(self) -> dict:
+        return self.shares.snapshot()
+
+    def restored(self, saved: dict) -> "CacheShares":
+        return CacheShares(CacheShare.restore(self.shares.config, self.shares.window_ms, saved))
+
+
+SUBJECTS = (SessionDetectors, PeerBaselines, SpendRates, CacheShares, TeamTrees)
 subjects = pytest.mark.parametrize("make", SUBJECTS, ids=lambda make: make.name)
 
 
