@@ -194,7 +194,10 @@ class RateWatch:
                 if scope.kind == "team":
                     totals[scope.team] = totals[scope.team] + counters if scope.team in totals else counters
         for team in sorted(totals):
-            self.learner.observe(team, totals[team].tolist(), start_ms, watch.size_ms)
+            scope = Scope("team", team)
+            incident = watch.incidents.get(scope)
+            about = "" if incident is None else finding_id(NAME, scope.key, incident.opened_ms)
+            self.learner.observe(team, totals[team].tolist(), start_ms, watch.size_ms, about)
 
     def _judge(self, watch: _Watch, panes: MergedPanes, start_ms: int, now_ms: int) -> list[dict]:
         observed = watch.spend(panes, start_ms)
@@ -216,6 +219,7 @@ class RateWatch:
     def feedback(self, feedback: Mapping) -> None:
         """What a person said (``schemas/feedback.avsc``); any number of repeats, in any order, changes nothing."""
         self.changed = True
+        self.learner.feedback(feedback)
         verdict = self.verdicts.take(feedback)
         if verdict is None:
             return

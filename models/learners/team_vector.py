@@ -11,6 +11,9 @@ A vector is five shares of [0, 1], squashed by fixed formulas so that it never d
 The score of a window is taken before it is learnt. It is None until a team has shown ``window_size`` windows: until
 then the trees hold no reference. High means isolated; it is a companion of findings, never a finding by itself.
 
+What a team does while a finding about it is open is scored but held back. A verdict "false" has it learnt after all;
+"true" and "planned" drop it, as does time: of the last MAX_HELD findings a whole window of vectors is kept.
+
 Bounds: MAX_TEAMS teams, of which the one unseen for longest makes room, but only after an hour of silence; a team
 without room has no score. River builds a forest in some 20 ms and keeps it in 1.2 MB, so at most
 NEW_PER_WINDOW are built for one window. Scoring and learning take some 20 us each. The trees follow from the seed
@@ -22,6 +25,7 @@ Called by models.rate_watch.
 """
 
 import math
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
 FEATURES = ("spend", "event_cost", "cache", "output", "unpriced")
 MAX_TEAMS = 100
+MAX_HELD = 50
 NEW_PER_WINDOW = 8
 
 
@@ -82,6 +87,8 @@ class TeamVectors:
         self._scores: dict[str, float | None] = {}
         self._learnt: dict[str, list[list[float]]] = {}
         """The vectors of the latest whole window and of the one under way, in order."""
+        self._held: dict[str, tuple[str, list[list[float]]]] = {}
+        """Of a finding: its team, and what that did while it was open."""
         self._built_ms, self._built = -1, 0
 
     def score(self, team: str) -> float | None:
@@ -95,19 +102,44 @@ class TeamVectors:
             return None
         return float(forest.score_one(vector(totals, window_ms)))
 
-    def observe(self, team: str, totals: list[int], window_start_ms: int, window_ms: int) -> float | None:
-        """Score one closed window of a team that spent something, then learn it; None also without any trees."""
+    def observe(
+        self, team: str, totals: list[int], window_start_ms: int, window_ms: int, finding_id: str = ""
+    ) -> float | None:
+        """Score one closed window of a team that spent something, then learn it or, in a finding, hold it back.
+
+        None also without any trees.
+        """
         if not self.config.n_trees:
             return None
         if team not in self._forests and not self._make_room(window_start_ms):
             return None
         score = self.peek(team, totals, window_ms)
         if team not in self._forests:
-            self._forests[team] = self._forest()
-        self._learn(team, vector(totals, window_ms))
+            self._forests[team], self._learnt[team] = self._forest(), []
+        features = vector(totals, window_ms)
+        if finding_id:
+            self._hold(finding_id, team, features)
+        else:
+            self._learn(team, features)
         self._seen_ms[team] = window_start_ms
         self._scores[team] = score
         return score
+
+    def feedback(self, feedback: Mapping) -> None:
+        """What a person said (``schemas/feedback.avsc``) of a finding whose windows are held back; it counts once."""
+        if feedback["verdict"] not in ("true", "false", "planned"):
+            return
+        team, held = self._held.pop(feedback["finding_id"], ("", []))
+        if feedback["verdict"] == "false" and team in self._forests:
+            for row in held:
+                self._learn(team, dict(zip(FEATURES, row, strict=True)))
+
+    def _hold(self, finding_id: str, team: str, features: dict[str, float]) -> None:
+        _, held = self._held.setdefault(finding_id, (team, []))
+        held.append([features[name] for name in FEATURES])
+        del held[: -self.config.window_size]
+        if len(self._held) > MAX_HELD:
+            del self._held[next(iter(self._held))]
 
     def _forest(self) -> "HalfSpaceTrees":
         config = self.config
@@ -147,6 +179,7 @@ class TeamVectors:
             "teams": [
                 [team, self._seen_ms[team], self._scores[team], len(learnt)] for team, learnt in self._learnt.items()
             ],
+            "held": [[finding_id, team, list(held)] for finding_id, (team, held) in self._held.items()],
             "vectors": np.array([row for learnt in self._learnt.values() for row in learnt], np.float64),
             "built": [self._built_ms, self._built],
         }
@@ -158,6 +191,7 @@ class TeamVectors:
         if snapshot["settings"] != self._settings:
             return self
         self._built_ms, self._built = snapshot["built"]
+        self._held = {finding_id: (team, held) for finding_id, team, held in snapshot["held"]}
         rows = iter(snapshot["vectors"].tolist())
         for team, seen_ms, score, count in snapshot["teams"]:
             self._forests[team] = self._forest()

@@ -129,3 +129,30 @@ def test_no_trees_are_no_scores():
     teams = TeamVectors(LearnerConfig(n_trees=0))
     assert [teams.observe("a", [10**9] * 8, minute * 60_000, 60_000) for minute in range(100)] == [None] * 100
     assert teams.snapshot()["teams"] == []
+
+
+ODD = [50 * 10**9, 0, 10, 0, 600, 0, 0, 9_000]
+
+
+@pytest.mark.parametrize(("verdict", "learns"), [("false", True), ("true", False), ("planned", False), ("", False)])
+def test_what_happens_in_a_finding_is_learnt_only_if_people_call_it_false(verdict, learns):
+    teams = TeamVectors(SMALL)
+    feed(teams, 45)
+    before = teams.peek("a", ODD, MINUTE_MS)
+    for minute in range(45, 60):
+        assert teams.observe("a", ODD, minute * MINUTE_MS, MINUTE_MS, "spend_rate-1") == before
+    if verdict:
+        teams.feedback({"finding_id": "spend_rate-1", "verdict": verdict})
+    after = teams.peek("a", ODD, MINUTE_MS)
+    assert (after < before) is learns
+    teams.feedback({"finding_id": "spend_rate-1", "verdict": "false"})
+    assert (teams.peek("a", ODD, MINUTE_MS) == after) is bool(verdict), "once decided, there is nothing left to learn"
+
+
+def test_what_is_held_back_is_bounded():
+    teams = TeamVectors(SMALL)
+    for finding in range(team_vector.MAX_HELD + 5):
+        for minute in range(SMALL.window_size + 3):
+            teams.observe("a", ODD, minute * MINUTE_MS, MINUTE_MS, f"f{finding}")
+    assert len(teams._held) == team_vector.MAX_HELD
+    assert {len(held) for _, held in teams._held.values()} == {SMALL.window_size}
