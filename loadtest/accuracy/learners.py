@@ -2,7 +2,8 @@
 
 Each model's limit is its highest score in the second half of week 1, times a factor; two windows in a row above it
 open, as for everybody else. Half-space trees are those of models.learners, on spend alone (the rest of the vector is
-constant here). ADWIN watches ln spend; Holt-Winters predicts it, with a season of a day.
+constant here). ADWIN watches ln spend; Holt-Winters predicts it, with a season of a day. ``call_cost`` asks the same of
+ADWIN on cost per call.
 """
 
 import json
@@ -13,6 +14,7 @@ import numpy as np
 from river.drift import ADWIN
 from river.time_series import HoltWinters
 
+from loadtest.accuracy import call_cost
 from loadtest.accuracy import rates as bench
 from loadtest.accuracy import tenants as data
 from loadtest.accuracy.tenants import WEEK, WINDOW_MS
@@ -92,6 +94,8 @@ def run() -> dict:
                 found = [event[3] > 0 for event in raw["events"] if event[1] == kind[0]]
                 figures[f"recall_{kind[0]:g}x_1h"] = round(float(np.mean(found)), 3)
             result.setdefault(name, []).append(figures)
+    result["cost_per_call"] = call_cost.run()
+    result["microseconds_a_pane"] = call_cost.microseconds()
     return result
 
 
