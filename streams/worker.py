@@ -28,7 +28,7 @@ from streams.config import Settings
 from streams.config_sections import WebSettings
 from streams.errors import RetryableError
 from streams.follow import decoded, follow
-from streams.memory import freeze_objects, keep_freed_memory
+from streams.memory import freeze_objects, keep_freed_memory, keep_freezing
 from streams.notify.receivers import build_links
 from streams.producer import Producer
 from streams.registry import schema_fetcher
@@ -145,6 +145,7 @@ async def run_worker(settings: Settings) -> None:
             usage.keep_checkpointing(flush.checkpoint_interval / 1000),
             rollup.keep_checkpointing(flush.checkpoint_interval / 1000),
             asyncio.to_thread(forests),
+            keep_freezing(),
         ]
         if settings.web.chart_key is not None:
             timers.append(follow(client_settings, topics.spend.name, series.take, from_beginning=False))

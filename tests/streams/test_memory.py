@@ -1,10 +1,15 @@
 """Whether the C library keeps what batches free."""
 
+import asyncio
+import gc
 import platform
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from streams.memory import keep_freezing
 
 PAGES = """
 import resource, numpy
@@ -28,3 +33,28 @@ def test_blocks_of_a_megabyte_are_not_asked_for_again():
         return int(done.stdout)
 
     assert faults(True) < 500 < faults(False)
+
+
+async def test_what_lives_is_left_out_and_a_thorough_round_finds_what_died_later():
+    class Node:
+        pass
+
+    gc.collect()
+    gc.freeze()
+    before = gc.get_freeze_count()
+    kept = [Node() for _ in range(10_000)]
+    cycle = Node()
+    cycle.itself = cycle
+    dead = weakref.ref(cycle)
+    rounds = asyncio.create_task(keep_freezing(0.01, rounds_between_thorough=20))
+    try:
+        while gc.get_freeze_count() < before + len(kept):
+            await asyncio.sleep(0.01)
+        del cycle
+        gc.collect()
+        assert dead() is not None, "it was left out"
+        while dead() is not None:
+            await asyncio.sleep(0.01)
+    finally:
+        rounds.cancel()
+        gc.unfreeze()
