@@ -169,7 +169,7 @@ class RollupEngine:
             "caches": caches,
             "budgets": self.budgets.snapshot(),
             "economics": self.economics.snapshot(),
-            "transactions": transactions and transactions.take_delta(slice_number),
+            "transactions": None if transactions is None else transactions.take_delta(slice_number),
         }
 
     @classmethod

@@ -146,6 +146,16 @@ def days_between(early, late):
     return (datetime.fromisoformat(late) - datetime.fromisoformat(early)).days
 
 
+def test_a_restart_before_the_first_transaction_loses_nothing():
+    job = Job(EngineConfig(unit_costs=(LOAN,)))
+    job.feed(0, [event(1, DAY0, USD, type="")])
+    job.restart()
+    job.feed(1, [event(2, DAY0 + 1, USD, transaction="t")])
+    job.finish()
+    (record,) = job.records.values()
+    assert (record["transactions"], record["cost_nano_usd"]) == (1, USD)
+
+
 class Loans:
     """Days of loans, each $7.20 as in the seed case: 22 % tokens, the rest tools, searches, people and compliance."""
 
