@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from models.config import EngineConfig, LearnerConfig
+from models.config import EngineConfig, LearnerConfig, UnitCostConfig
 from models.engine import UsageEngine
 from models.hashtable import Index, remove_rows
 from models.merge_kernels import lookup
@@ -26,7 +26,9 @@ def warm() -> float:
     started = time.monotonic()
     split(np.zeros(0, np.uint8), np.zeros((0, 9), np.int64))
     # Learners have no kernels, and need River, which takes a second to import.
-    replay = Replay(EngineConfig(learner=LearnerConfig(n_trees=0)))
+    learner = LearnerConfig(n_trees=0)
+    # With the scopes that are kept on request, whose kernels a worker may need for its first batch.
+    replay = Replay(EngineConfig(learner=learner, extra_scopes=("user",), unit_costs=(UnitCostConfig("warm"),)))
     base = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 120 * MINUTE_MS
     for minute in range(0, 100, 50):
         events = [_event(base + minute * MINUTE_MS + second * 1000, second) for second in range(3)]
@@ -50,6 +52,9 @@ def _event(event_time: int, number: int) -> dict:
         "event_id": f"warm-{number}-{event_time}",
         "source": "warm-ü",
         "event_time": event_time,
+        "user": "warm",
+        "transaction_type": "warm",
+        "transaction_id": f"warm-{number}",
         "session_id": "warm" * (1 + 20 * (number % 2)),
         "team": "warm",
         "model": "gpt-4o",
