@@ -59,8 +59,8 @@ MIN_CHILDREN = 5
 """Child medians needed to estimate tau; with fewer it is at least the prior's."""
 WARN_MIN_BASELINE = 5
 """Under five sessions nothing is reliable (notes 4.2): no warning from the ratio either."""
-P99_MIN_BASELINE = 100
-"""Of fewer sessions the p99 is the dearest: one that was flagged before its peers were known would hide the next."""
+TAIL_MIN_BASELINE = 100
+"""Of fewer sessions the tail is a few: those flagged before their peers were known would hide the next."""
 
 
 GroupKey = tuple[int, str, str, str]
@@ -89,7 +89,7 @@ class GroupStats:
     n: float
     mu: float
     se: float
-    p99_nano_usd: float
+    tail_nano_usd: float
     events_median: float
     events_p99: float
     reliable: float
@@ -314,7 +314,7 @@ class Baselines:
             n=merged.n,
             mu=mu,
             se=se,
-            p99_nano_usd=merged.p99,
+            tail_nano_usd=merged.tail_nano_usd,
             events_median=merged.events_median,
             events_p99=merged.events_p99,
             reliable=max(self._merged[key].n for key in found),
@@ -328,8 +328,8 @@ class Baselines:
             expected * ratio * np.exp(config.page_margin * se),
             expected + config.min_excess_nano_usd,
         )
-        if stats.n >= P99_MIN_BASELINE:
-            page = max(page, stats.p99_nano_usd)
+        if stats.n >= TAIL_MIN_BASELINE:
+            page = max(page, stats.tail_nano_usd)
         few = stats.reliable < config.min_baseline
         if few:
             page = max(config.absolute_cap_nano_usd, page)

@@ -1,6 +1,6 @@
 """One peer group: its histograms of what sessions cost and call, and what follows from them alone.
 
-The middle of its costs in ln (m) and the variance of that (v), its p99, what an event of it usually is, and how its
+The middle of its costs in ln (m) and the variance of that (v), its tail, what an event of it usually is, and how its
 sessions grow from call to call. Exact for the histogram: a quantile is right within a bin, 15 %. Pure numbers, some
 0.2 ms a group whenever its histograms change. Called by models.baselines.
 """
@@ -33,6 +33,8 @@ real sessions), which outweighs that from about a hundred sessions on."""
 PRIOR_SD, PRIOR_SESSIONS = 0.85, 20
 """Standard deviation of ln cost inside a model's sessions (median of 25 models), worth so many sessions."""
 MEDIAN_VARIANCE = 1.44
+TAIL = 0.95
+"""Where more than one session in twenty costs ten times the median, doing so is no reason to wake anybody."""
 
 
 def bin_of(values: np.ndarray, lowest: float) -> np.ndarray:
@@ -91,9 +93,9 @@ class PeerGroup:
         "guard",
         "m",
         "n",
-        "p99",
         "steps",
         "sums",
+        "tail_nano_usd",
         "usual",
         "v",
     )
@@ -114,7 +116,7 @@ class PeerGroup:
         s = 1.2533 * float((self.cost_bins * np.abs(centres - self.m)).sum() / self.n)
         s2 = (PRIOR_SESSIONS * PRIOR_SD**2 + self.n * s**2) / (PRIOR_SESSIONS + self.n)
         self.v = MEDIAN_VARIANCE * s2 / self.n
-        self.p99 = _bin_edge(quantile(self.cost_bins, 0.99, LOWEST_COST_NANO_USD))
+        self.tail_nano_usd = _bin_edge(quantile(self.cost_bins, TAIL, LOWEST_COST_NANO_USD))
         self.events_median = quantile(self.event_bins, 0.5, LOWEST_EVENTS)
         self.events_p99 = quantile(self.event_bins, 0.99, LOWEST_EVENTS)
         events, tokens = max(float(sums[EVENTS]), 1.0), float(sums[list(TOKEN_WEIGHTS)].sum())

@@ -31,6 +31,8 @@ from models.pricing import PriceTable
 MARGINS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 MAX_TURNS = 1_000
 """Sessions of one model that a seed judges."""
+FEW_TURNS, FEW_TIMES = 20, 8
+"""Of few peers there are few judgements in each order: their first sessions are judged in so many times more orders."""
 AT_MS = 1_795_460_400_000
 
 
@@ -51,14 +53,16 @@ class Judged:
     rules: np.ndarray
 
 
-def prequential(data: SessionCosts, by_repo: bool, seeds: range, config: EngineConfig) -> Judged:
+def prequential(
+    data: SessionCosts, by_repo: bool, seeds: range, config: EngineConfig, turns: int = MAX_TURNS
+) -> Judged:
     """Judge, then learn, every session once per seed."""
     rows: list[tuple] = []
     rules: list[tuple[float, ...]] = []
     for seed in seeds:
         engine = UsageEngine(config, 0, PriceTable())
         rng = np.random.default_rng(seed)
-        queues = [rng.permutation(np.flatnonzero(data.model == model))[:MAX_TURNS] for model in range(len(data.models))]
+        queues = [rng.permutation(np.flatnonzero(data.model == model))[:turns] for model in range(len(data.models))]
         earlier: dict[tuple, list[int]] = {}
         for turn in range(max(map(len, queues))):
             sessions = [int(queue[turn]) for queue in queues if turn < len(queue)]
@@ -159,6 +163,15 @@ def shuffled(data: SessionCosts, by_repo: bool, seeds: int, parts: tuple[str, ..
     return report(data, judged, gated, by_repo, parts)
 
 
+def few_peers(data: SessionCosts, seeds: int) -> dict:
+    """The report of many more orders of each model's first sessions; only the cell of 5 to 20 peers is whole."""
+    config = EngineConfig(dedupe_events=2 * len(data.model))
+    free = replace(config.session_outlier, min_excess_nano_usd=0)
+    judged = prequential(data, False, range(seeds), replace(config, session_outlier=free), FEW_TURNS)
+    found = report(data, judged, None, False, PARTS)
+    return {"seeds": seeds} | {part: found[part]["5 to 20"] for part in PARTS}
+
+
 @click.command()
 @click.option(
     "--originals",
@@ -178,6 +191,7 @@ def sessions(originals: Path | None = None, seeds: int = 20, out: Path | None = 
         result["swebench"] = {"tuning_models": data.models[0::2], "test_models": data.models[1::2]}
         for name, by_repo in (("by_model", False), ("by_model_and_repo", True)):
             result["swebench"][name] = shuffled(data, by_repo, seeds, PARTS, with_gate=not by_repo)
+        result["swebench"]["by_model_few_peers"] = few_peers(data, FEW_TIMES * seeds)
     for name in ("aider", "mooncake"):
         result[name] = {"shuffled": shuffled(totals(name), False, seeds, ("all",))["all"]}
     result["aider"]["live"] = live.run("aider", EngineConfig().session_outlier.half_life_days)

@@ -3,7 +3,7 @@
 The comparison itself is one limit per peer group inside the session kernel; the limits come from models.baselines.
 This file says what crossing one means to a person. Warning: ratio times the median and a quarter standard error of it;
 only info while the excess is not worth a dollar. Critical: half a standard error, at least 20 peers, a dollar of
-excess, and, of a hundred peers or more, to be above their p99. Info: on course for a warning, since at call 1, 2, 4,
+excess, and, of a hundred peers or more, to be above their p95. Info: on course for a warning, since at call 1, 2, 4,
 ... it costs three times what its peers did by then, and would come to the threshold if it grew on as they do.
 Until a group has 20 sessions only an absolute cap pages.
 """

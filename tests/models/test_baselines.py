@@ -203,20 +203,30 @@ def test_days_without_weight_are_forgotten():
 
 
 def test_one_dear_session_of_the_cold_start_does_not_hide_the_next():
-    """Two dozen peers' p99 is their maximum: it says nothing until there are a hundred."""
+    """Two of two dozen peers are their p95: it says nothing until there are a hundred."""
     config = SessionOutlierConfig()
     baselines = make(config)
     group = baselines.register("t", "a", "m")
     # Flagged by the cap before anything was known of its peers, so there was nothing to winsorise it to.
-    observe(baselines, group, [64 * USD], flagged=True)
-    observe(baselines, group, [2 * USD] * 24)
+    observe(baselines, group, [64 * USD] * 2, flagged=True)
+    observe(baselines, group, [2 * USD] * 22)
     baselines.merge(broadcast(baselines))
-    assert baselines.stats[group].p99_nano_usd > 50 * USD
+    assert baselines.stats[group].tail_nano_usd > 50 * USD
     assert baselines.limits[group, LIMIT_PAGE] < 30 * USD
-    observe(baselines, group, [2 * USD] * 73 + [64 * USD] * 3)
+    observe(baselines, group, [2 * USD] * 73 + [64 * USD] * 6)
     baselines.merge(broadcast(baselines))
     assert baselines.stats[group].n > 100
     assert baselines.limits[group, LIMIT_PAGE] > 64 * USD / 1.35, "the bin that the dear ones are in"
+
+
+@pytest.mark.parametrize(("dear", "pages"), [(4, True), (8, False)])
+def test_a_page_is_for_what_fewer_than_one_in_twenty_do(dear, pages):
+    baselines = make(SessionOutlierConfig())
+    group = baselines.register("t", "a", "m")
+    observe(baselines, group, [2 * USD] * (120 - dear) + [60 * USD] * dear)
+    baselines.merge(broadcast(baselines))
+    assert bool(baselines.limits[group, LIMIT_PAGE] < 40 * USD) is pages
+    assert baselines.limits[group, LIMIT_WARN] < 40 * USD
 
 
 def test_calls_and_steps_are_limited_by_what_peers_do():
