@@ -125,8 +125,8 @@ class Baselines:
         self._names: list[tuple[str, str, str]] = []
         self._fed: list[tuple[GroupKey, ...]] = []
         self.stats: list[GroupStats | None] = []
-        self.limits = np.zeros((0, LIMITS), np.int64)
-        """What the session kernel compares with, one row per most specific group."""
+        self.limits = np.zeros((16, LIMITS), np.int64)
+        """What the session kernel compares with, one row per most specific group; the rest is room."""
         self._tau2: dict[GroupKey, float] = {}
         self._shrunk: dict[GroupKey, tuple[float, float]] = {}
 
@@ -138,7 +138,7 @@ class Baselines:
             self._names.append(names)
             self._fed.append(tuple(groups_fed(*names)))
             self.stats.append(None)
-            self.limits = np.concatenate([self.limits, np.full((1, LIMITS), NEVER)])
+            self.limits = grown(self.limits, len(self._names))
             self._judge(self._numbers[names])
         return self._numbers[names]
 

@@ -258,3 +258,13 @@ def test_what_an_event_usually_is_comes_from_runs_that_were_not_flagged():
     assert usual.event_cost_nano_usd == USD / 10
     assert usual.event_tokens == 1010
     assert usual.token_weight == pytest.approx((1000 + 5 * 10) / 1010)
+
+
+def test_a_new_group_does_not_copy_those_before_it():
+    baselines = make(SessionOutlierConfig(absolute_cap_nano_usd=50 * USD))
+    arrays = set()
+    for number in range(3_000):
+        assert baselines.register(f"team-{number}", "", "m") == number
+        assert baselines.limits[number, LIMIT_PAGE] == 50 * USD
+        arrays.add(len(baselines.limits))
+    assert len(arrays) < 12
