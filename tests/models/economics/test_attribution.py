@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from models.config import DAY_MS, HOUR_MS, AttributionConfig, BudgetConfig, EngineConfig
+from models.config import DAY_MS, HOUR_MS, AttributionConfig, BudgetConfig, Enforcement, EngineConfig
 from models.engine import UsageEngine
 from models.rollup import RollupEngine
 from models.scopes import Scope
@@ -136,6 +136,14 @@ def test_budgets_on_users_and_transaction_types_count_exactly_what_carries_them(
     # Of users only the one with a budget is kept.
     users = {scope.user for scope in run.replay._rollup.panes.scopes if scope.kind == "user"}
     assert users == {"ann"}
+
+
+def test_a_users_budget_leads_to_a_decision_about_the_user():
+    scope = Scope.of("user", user="ann|x")
+    run = Run(budgets=(BudgetConfig("ann", scope, 20 * USD, period="day", enforcement=Enforcement(block_percent=100)),))
+    run.day(0, (USD, {"user": "ann|x"}), (USD, {"user": "bob"}))
+    (decision,) = run.replay.decisions.values()
+    assert (decision["scope"], decision["action"]) == ("user:ann\\|x", "block")
 
 
 def test_scopes_that_are_asked_for_again_begin_anew():

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.builders import columns_of
-from models.config import DAY_MS, HOUR_MS, EngineConfig, UnitCostConfig
+from models.config import DAY_MS, HOUR_MS, AttributionConfig, EngineConfig, UnitCostConfig
 from models.economics.transactions import Transactions
 from models.engine import UsageEngine
 from models.pricing import PriceTable
@@ -144,6 +144,33 @@ def day_of(time_ms, kind):
 
 def days_between(early, late):
     return (datetime.fromisoformat(late) - datetime.fromisoformat(early)).days
+
+
+def test_checkpoints_taken_piece_by_piece_between_events_bring_everything_back():
+    """The last SLICES deltas of each engine, taken while it went on, at a moment when little was due."""
+    config = EngineConfig(unit_costs=(LOAN,), extra_scopes=("user",), attribution=AttributionConfig(min_percent=95))
+
+    def run(restarts_at):
+        rng, job, usage, rollup = random.Random(5), Job(config, partitions=1), [], []
+        for step in range(150):
+            at = DAY0 + step * 20 * 60_000
+            batch = []
+            for i in range(3):
+                names = {"user": f"u{rng.randrange(9)}", "use_case": rng.choice(["", "loans"])}
+                cost, kind, loan = rng.randrange(USD), rng.choice(KINDS), f"t{rng.randrange(40)}"
+                batch.append(event(3 * step + i, at + i, cost, kind, loan, **names))
+            job.feed(0, batch)
+            usage.append(job.usage[0].take_delta(step % SLICES))
+            rollup.append(job.rollup.take_delta(step % SLICES))
+            if step == restarts_at:
+                job.usage = [UsageEngine.restore(config, PriceTable(), usage[-SLICES:])]
+                job.rollup = RollupEngine.restore(config, rollup[-SLICES:])
+        job.finish()
+        windows = {(scope, start): totals for scope in job.rollup.panes.scopes
+                   for start, _, totals in job.rollup.panes.history(scope)}  # fmt: skip
+        return job.records, windows
+
+    assert run(77) == run(None)
 
 
 def test_a_restart_before_the_first_transaction_loses_nothing():
