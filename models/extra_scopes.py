@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from models.combos import MISSING, SKIPPED
-from models.config import EngineConfig, WindowConfig
+from models.config import BudgetConfig, EngineConfig, WindowConfig
 from models.hashtable import Index, find, grown, mix, put
 from models.rolling import due_of_log
 from models.scopes import EXTRA_KINDS, Scope
@@ -44,6 +44,16 @@ def asked_for(config: EngineConfig) -> list[tuple[str, frozenset[str] | None]]:
     if config.unit_costs:
         wanted["transaction_kind"] = {one.transaction_type for one in config.unit_costs}
     return [(kind, None if names is None else frozenset(names)) for kind, names in sorted(wanted.items())]
+
+
+def missing_for(asked: Iterable[tuple[str, frozenset[str] | None]], budget: BudgetConfig) -> str:
+    """The kind that a budget needs and that is not kept for it, or ""."""
+    kind = budget.scope.kind
+    if kind not in EXTRA_KINDS:
+        return ""
+    kept = any(name == kind and (names is None or (not budget.default and budget.scope.names[0] in names))
+               for name, names in asked)  # fmt: skip
+    return "" if kept else kind
 
 
 @dataclass(frozen=True, slots=True)

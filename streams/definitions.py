@@ -13,6 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from models.config import BudgetConfig
+from models.extra_scopes import missing_for
 from streams.budget_settings import BudgetSettings
 from streams.config_problems import problems
 
@@ -22,7 +23,9 @@ log = structlog.get_logger()
 class Definitions:
     """The settings' budgets with those of the topic over them."""
 
-    def __init__(self, budgets: Iterable[BudgetConfig]):
+    def __init__(self, budgets: Iterable[BudgetConfig], kept: Iterable[tuple[str, frozenset[str] | None]] = ()):
+        """``kept``: scopes beside those of every event for which windows are kept (models.extra_scopes)."""
+        self._kept = tuple(kept)
         self._settings = {budget.name: budget for budget in budgets}
         self._defined: dict[str, BudgetConfig] = {}
 
@@ -40,7 +43,13 @@ class Definitions:
                 self._defined.pop(name, None)
                 continue
             try:
-                self._defined[name] = parse_definition(name, record.value)
+                budget = parse_definition(name, record.value)
+                if kind := missing_for(self._kept, budget):
+                    raise ValueError(
+                        f'no windows are kept for its scope; set windows.extra_scopes = ["{kind}"] for all workers, or '
+                        "give the budget in tenfold.toml"
+                    )
+                self._defined[name] = budget
             except ValueError as error:
                 log.error("budget_definition_refused", budget=name, offset=record.offset, problem=str(error))
         return self.budgets != before

@@ -12,6 +12,7 @@ from itertools import islice
 
 import structlog
 
+from models.extra_scopes import asked_for
 from models.partials import PartialsError
 from models.rollup import RollupEngine, RollupOutputs
 from models.scopes import Scope
@@ -56,7 +57,7 @@ class RollupAgent(StatefulAgent):
         self._feedback = KeptFeedback()
         self._encoded: dict[Scope, tuple[bytes, bytes]] = {}
         """See ``ChangedWindows.rows``."""
-        self._definitions = Definitions(config.budgets)
+        self._definitions = Definitions(config.budgets, asked_for(config))
         self.definitions_read = asyncio.Event()
         """To be set once ``take_definitions`` has had all that is there."""
 

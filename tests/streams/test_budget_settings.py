@@ -87,3 +87,18 @@ def test_definitions_lie_over_the_settings_and_can_be_taken_back():
     assert not definitions.take([record("n", b'{"model": "m", "usd": 3}'), record("", b"{}"), record("x", b"[1]")])
     assert definitions.take([record("a", None), record("n", None)])
     assert definitions.budgets == (own,)
+
+
+def test_a_definition_on_a_scope_without_windows_is_refused_rather_than_never_spent():
+    def names(kept, *tables):
+        definitions = Definitions([], kept)
+        definitions.take(
+            SimpleNamespace(key=f"b{number}".encode(), value=json.dumps(table).encode(), offset=number)
+            for number, table in enumerate(tables)
+        )
+        return [budget.name for budget in definitions.budgets]
+
+    tables = {"user": "ann", "usd": 1}, {"default_for": "user", "usd": 1}, {"transaction_type": "loan", "usd": 1}
+    assert names((), *tables, {"team": "a", "usd": 1}) == ["b3"]
+    assert names([("user", None)], *tables) == ["b0", "b1"]
+    assert names([("user", frozenset({"ann"}))], *tables, {"user": "bob", "usd": 1}) == ["b0"]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from models.config import EngineConfig, PolicyConfig, Tier
+from models.config import EngineConfig, PolicyConfig, Tier, UnitCostConfig
 from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
 from schemas.codec import decode, encode
@@ -189,6 +189,29 @@ async def test_more_changes_than_a_record_holds_go_out_in_several(bench):
     panes = [(*(p[n] for n in ("scope_kind", "team", "model", "agent", "window_start", "window_ms")),)
              for r in records for p in pane_rows(r)]  # fmt: skip
     assert len(panes) == len(set(panes))
+
+
+async def test_more_transactions_than_a_record_holds_are_all_counted_once_and_told_under_their_key(bench):
+    config = replace(CONFIG, unit_costs=(UnitCostConfig("loan", target_nano_usd=10**9),))
+    bench.usage._config = bench.rollup._config = config
+    bench.rollup._topics = topics(usage_partitions=1)  # No other source is waited for.
+    await bench.usage.assign(0)
+    await bench.rollup.assign(0)
+    count = 12_000
+    values = [event(i, transaction_type="loan", transaction_id=f"loan-{i // 2}") for i in range(2 * count)]
+    await bench.usage.handle(batch_of(values))
+    await bench.usage.flush()
+    records = partials_of(bench)
+    assert len(records) > 1 and max(map(len, records)) <= usage_agent.MAX_PARTIALS_BYTES
+    watermarks = [decode("partials", value)["watermark"] for value in records]
+    assert set(watermarks[:-1]) == {-1} and watermarks[-1] > 0
+    await bench.rollup.handle(batch_of(records + records, topic=TOPICS.partials.name))
+    await bench.rollup.publish()
+    (told,) = bench.producer.of(TOPICS.unit_costs, "unit_cost")
+    assert (told["transactions"], told["cost_nano_usd"]) == (count, 2 * count * 2_500_000)
+    assert {key for name, key, _ in bench.producer.sent if name == TOPICS.unit_costs.name} == {
+        f"loan@{told['day']}".encode()
+    }
 
 
 async def test_large_bad_records_are_rejected_and_do_not_stop_the_agent(bench):
