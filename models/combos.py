@@ -53,6 +53,7 @@ class Combos:
     scope   int32[combos, 5]  scope numbers, in the order of SCOPE_KINDS
     scopes  list of scopes by number, and ``keys`` of their keys
     group   int32[combos]     peer group number (models.baselines)
+    has_model  bool[combos]   the others use tools or people
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Combos:
         "_saved",
         "_scope_ids",
         "group",
+        "has_model",
         "keys",
         "names",
         "scope",
@@ -75,6 +77,7 @@ class Combos:
         self.keys: list[str] = []
         self.scope = np.zeros((64, len(SCOPE_KINDS)), np.int32)
         self.group = np.zeros(64, np.int32)
+        self.has_model = np.zeros(64, np.bool_)
         self._scope_ids: dict[Scope, int] = {}
         self._keys = np.zeros(64, np.uint64)
         self._count = 0
@@ -110,11 +113,13 @@ class Combos:
         self._keys = grown(self._keys, self._count)
         self.scope = grown(self.scope, self._count)
         self.group = grown(self.group, self._count)
+        self.has_model = grown(self.has_model, self._count)
         self._keys[number] = key
         self.names.append(names)
         self._index.reserve(self._count, self._keys, self._count)
         put(self._index.keys, self._index.rows, key, np.int32(number))
         team, agent, use_case, model, _ = names
+        self.has_model[number] = bool(model)
         for column, kind in enumerate(SCOPE_KINDS):
             scope = Scope.of(kind, team=team, model=model, agent=agent, use_case=use_case)
             if scope not in self._scope_ids:

@@ -79,7 +79,6 @@ class UsageEngine:
         self.unit_price = UnitPrice(config.unit_price)
         self.verdicts = SessionVerdicts()
         self.spent = Spent()
-        self._has_model = np.zeros(0, np.bool_)
         extra = asked_for(config)
         self.extra = ExtraScopes(extra, config.windows) if extra else None
         types = tuple(one.transaction_type for one in config.unit_costs)
@@ -115,7 +114,7 @@ class UsageEngine:
             columns,
             combo,
             counters,
-            self._combo_has_model(),
+            self.combos.has_model,
             self.combos.group,
             self.baselines.limits,
         )
@@ -178,11 +177,6 @@ class UsageEngine:
     def _correct(self, change: Change | None) -> None:
         if change is not None:
             self.baselines.correct(change)
-
-    def _combo_has_model(self) -> np.ndarray:
-        if len(self._has_model) != len(self.combos):
-            self._has_model = np.array([bool(names[3]) for names in self.combos.names], np.bool_)
-        return self._has_model
 
     def _view(self, found: Candidates | EndedRuns, index: int, now_ms: int, status: str, **more) -> SessionView:
         combo = int(found.combo[index])

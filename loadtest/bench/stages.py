@@ -147,6 +147,7 @@ class Run:
             with self.timer.stage("output"):
                 self.engine.advance(now_ms)
                 encode("partials", self.engine.flush())
+                self.engine.take_spent()
         if self.events // CHECKPOINT_EVENTS > self._checkpoints:
             self._checkpoints += 1
             with self.timer.stage("checkpoint"):
