@@ -142,6 +142,11 @@ class Baselines:
             self._judge(self._numbers[names])
         return self._numbers[names]
 
+    def peers(self, team: str, agent: str, model: str) -> PeerGroup | None:
+        """The merged histograms of the most specific group of these names."""
+        group = self._merged.get(chain(team, agent, model)[0])
+        return group if group is not None and group.n > 0 else None
+
     def observe(self, groups: np.ndarray, runs: EndedRuns, normal: np.ndarray | None = None) -> np.ndarray:
         """Learn from ended runs; groups int[k]. Runs without a cost teach nothing.
 

@@ -71,7 +71,7 @@ class Usual:
     """Mean of TOKEN_WEIGHTS over its tokens; 0 where it has none."""
 
 
-def _bin_edge(nano_usd: float) -> float:
+def bin_edge(nano_usd: float) -> float:
     """Lower edge of a cost's bin: flagged runs count as ``ratio`` times the median and must not hide those above."""
     bins = np.floor(np.log(nano_usd / LOWEST_COST_NANO_USD) / BIN_LN_WIDTH)
     return float(LOWEST_COST_NANO_USD * np.exp(bins * BIN_LN_WIDTH))
@@ -116,7 +116,7 @@ class PeerGroup:
         s = 1.2533 * float((self.cost_bins * np.abs(centres - self.m)).sum() / self.n)
         s2 = (PRIOR_SESSIONS * PRIOR_SD**2 + self.n * s**2) / (PRIOR_SESSIONS + self.n)
         self.v = MEDIAN_VARIANCE * s2 / self.n
-        self.tail_nano_usd = _bin_edge(quantile(self.cost_bins, TAIL, LOWEST_COST_NANO_USD))
+        self.tail_nano_usd = bin_edge(quantile(self.cost_bins, TAIL, LOWEST_COST_NANO_USD))
         self.events_median = quantile(self.event_bins, 0.5, LOWEST_EVENTS)
         self.events_p99 = quantile(self.event_bins, 0.99, LOWEST_EVENTS)
         events, tokens = max(float(sums[EVENTS]), 1.0), float(sums[list(TOKEN_WEIGHTS)].sum())

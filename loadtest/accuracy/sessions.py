@@ -24,11 +24,16 @@ from loadtest.accuracy.session_data import RATIO, SessionCosts, medians_of_other
 from loadtest.accuracy.session_rules import RULES, thresholds
 from loadtest.bench import machine
 from loadtest.builders import columns_of
+from models.baselines import TAIL_MIN_BASELINE, Baselines
 from models.config import USD, EngineConfig
 from models.engine import UsageEngine
+from models.peer_group import bin_edge, quantiles
 from models.pricing import PriceTable
+from models.session_kernels import LOWEST_COST_NANO_USD
 
 MARGINS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+TAILS = (0.9, 0.95, 0.97, 0.98, 0.99)
+"""Quantiles of the peers that a page could be asked to be above."""
 MAX_TURNS = 1_000
 """Sessions of one model that a seed judges."""
 FEW_TURNS, FEW_TIMES = 20, 8
@@ -41,7 +46,8 @@ class Judged:
     """Arrays of one row per judged session.
 
     session, seed int64; n, mu, se float64 (peers, ln of the expected cost and its error; NaN without peers); level
-    int64 (0 none, 1 warning, 2 critical); rules float64[:, len(RULES)] ln cost over each rule's threshold.
+    int64 (0 none, 1 warning, 2 critical); rules float64[:, len(RULES)] ln cost over each rule's threshold; tails
+    float64[:, len(TAILS)] ln cost over the lower edge of the bin that holds each quantile of the group.
     """
 
     session: np.ndarray
@@ -51,6 +57,7 @@ class Judged:
     se: np.ndarray
     level: np.ndarray
     rules: np.ndarray
+    tails: np.ndarray
 
 
 def prequential(
@@ -59,6 +66,7 @@ def prequential(
     """Judge, then learn, every session once per seed."""
     rows: list[tuple] = []
     rules: list[tuple[float, ...]] = []
+    tails: list[np.ndarray] = []
     for seed in seeds:
         engine = UsageEngine(config, 0, PriceTable())
         rng = np.random.default_rng(seed)
@@ -77,13 +85,22 @@ def prequential(
                 stats = engine.baselines.stats[engine.baselines.register(*names)]
                 known = (0.0, np.nan, np.nan) if stats is None else (stats.n, stats.mu, stats.se)
                 rows.append((session, seed, *known, level.get(str(session), 0)))
+                tails.append(np.log(event["cost_nano_usd"]) - _tails(engine.baselines, names))
                 before = earlier.setdefault(names, [])
                 rules.append(tuple(np.log(event["cost_nano_usd"]) - t for t in thresholds(before)))
                 before.append(event["cost_nano_usd"])
             engine.finish(AT_MS)
             engine.update_baselines(engine.flush()["baselines"])
     session, seed, n, mu, se, level = (np.array(column) for column in zip(*rows, strict=True))
-    return Judged(session, seed, n, mu, se, level, np.array(rules))
+    return Judged(session, seed, n, mu, se, level, np.array(rules), np.array(tails))
+
+
+def _tails(baselines: Baselines, names: tuple[str, str, str]) -> np.ndarray:
+    """float64[len(TAILS)] ln nano-USD; NaN without peers."""
+    peers = baselines.peers(*names)
+    if peers is None:
+        return np.full(len(TAILS), np.nan)
+    return np.log([bin_edge(cost) for cost in quantiles(peers.cost_bins, np.array(TAILS), LOWEST_COST_NANO_USD)])
 
 
 def _event(data: SessionCosts, session: int, by_repo: bool) -> dict:
@@ -137,6 +154,7 @@ def _cell(
         "warning": warning,
         "page": page,
         "page_worth_a_dollar": gated and measure(gated.level[chosen] == 2, worth[session], cluster, rng),
+        "tails": {str(q): point(_paged(judged, chosen, above, at), truth) for at, q in enumerate(TAILS)},
         "margins": {str(margin): point(above - margin * judged.se[chosen], truth) for margin in MARGINS},
         "rules": {},
     }
@@ -149,6 +167,13 @@ def _cell(
             "recall_at_precision_of_page": recall_at(score, truth, page["precision"] or 1.0),
         }
     return cell
+
+
+def _paged(judged: Judged, chosen: np.ndarray, above: np.ndarray, tail: int) -> np.ndarray:
+    """At least 0 where a session would page if it had to be above this quantile of 100 peers or more."""
+    config = EngineConfig().session_outlier
+    few = judged.n[chosen] < TAIL_MIN_BASELINE
+    return np.minimum(above - config.page_margin * judged.se[chosen], np.where(few, 0.0, judged.tails[chosen, tail]))
 
 
 PARTS = ("tuning", "test", "all")
