@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from streams.errors import FatalError, RetryableError
+from streams.transport.lz4 import use_fast_lz4
 from streams.transport.probe import offers_idempotence
 from streams.transport.settings import Connection
 
@@ -66,6 +67,7 @@ class Producer:
 
     async def start(self) -> "Producer":
         """Connect; raises RetryableError if no broker can be reached."""
+        use_fast_lz4()
         self.idempotent = await offers_idempotence(self._connection)
         if not self.idempotent:
             self._log.debug("idempotence_refused", consequence="a retry may store a record twice; readers drop repeats")

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import aiokafka
 import aiokafka.abc
+import aiokafka.codec
 import aiokafka.consumer.fetcher as fetcher
 import faust
 import pytest
@@ -17,7 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.producer.producer import AIOKafkaProducer
-from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from faust import streams as faust_streams
 from faust.tables.recovery import RebalanceAgain, Recovery
 from faust.transport import conductor, consumer
@@ -29,6 +30,7 @@ from mode.threads import WorkerThread
 
 from streams.errors import ConfigError
 from streams.transport import versions
+from streams.transport.lz4 import LEVEL, use_fast_lz4
 
 SIGNATURES = {
     # Overridden: must be called the way upstream calls them.
@@ -177,3 +179,25 @@ def test_another_version_is_refused_with_what_to_do(monkeypatch, name, delivery,
 def test_another_aiokafka_is_good_enough_for_its_own_records(monkeypatch):
     monkeypatch.setattr(versions, "version", lambda n: "9.9.9" if n == "aiokafka" else versions.TESTED[n])
     versions.check_versions("consumer_records")
+
+
+def test_the_producer_s_builder_compresses_with_what_it_is_given(monkeypatch):
+    """aiokafka has no setting for the level of lz4; 9 is what it takes by itself."""
+    levels = []
+    encode = aiokafka.codec.lz4_encode
+
+    def noted(payload, level):
+        levels.append(level)
+        return encode(payload, level)
+
+    monkeypatch.setattr(aiokafka.codec, "lz4_encode", noted)
+    assert use_fast_lz4()
+    builder = DefaultRecordBatchBuilder(2, 3, 0, -1, -1, -1, 1 << 16)
+    values = [b"value %d " % n * 20 for n in range(50)]
+    for number, value in enumerate(values):
+        assert builder.append(number, None, b"key", value, [])
+    batch = DefaultRecordBatch(bytes(builder.build()))
+    assert [record.value for record in batch] == values
+    assert levels == [LEVEL]
+    monkeypatch.undo()
+    use_fast_lz4()
