@@ -292,7 +292,7 @@ class EngineConfig:
     attribution: AttributionConfig = field(default_factory=AttributionConfig)
     unit_costs: tuple[UnitCostConfig, ...] = ()
     extra_scopes: tuple[str, ...] = ()
-    """transaction_type, user: windows of all of them are kept, for budgets that come later."""
+    """transaction_type, user, tag:NAME: windows of all of them are kept, for budgets that come later."""
     prices: tuple[PriceOverride, ...] = ()
     dedupe_events: int = 1_000_000
     """Each partition remembers at least this many of its latest event identities."""

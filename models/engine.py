@@ -79,8 +79,7 @@ class UsageEngine:
         self.unit_price = UnitPrice(config.unit_price)
         self.verdicts = SessionVerdicts()
         self.spent = Spent()
-        extra = asked_for(config)
-        self.extra = ExtraScopes(extra, config.windows) if extra else None
+        self.extra = ExtraScopes(config) if asked_for(config) else None
         types = tuple(one.transaction_type for one in config.unit_costs)
         self.transactions = TransactionReports(types) if types else None
 
@@ -331,7 +330,7 @@ class UsageEngine:
                 getattr(self, name).load_delta(delta[name])
             if self.extra is not None:
                 if delta["extra"] is None:  # They were not asked for then: what came before has gaps.
-                    self.extra = ExtraScopes(asked_for(config), config.windows)
+                    self.extra = ExtraScopes(config)
                 else:
                     self.extra.load_delta(delta["extra"])
             if self.transactions is not None and delta["transactions"] is not None:

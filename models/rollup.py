@@ -32,7 +32,7 @@ from models.spend import ChangedWindows
 from models.transaction_reports import reports
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 10
+STATE_VERSION = 11
 
 
 @dataclass(slots=True)

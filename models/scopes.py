@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 SCOPE_KINDS = ("team", "model", "team_model", "agent", "use_case")
 """Of every event."""
-EXTRA_KINDS = ("transaction_type", "user", "transaction_kind", "unattributed")
-"""Kept only if a setting asks for them (models.extra_scopes), and not published on tenfold.spend."""
-BUDGET_WINDOW_KINDS = (*SCOPE_KINDS, "transaction_type", "user")
+EXTRA_KINDS = ("transaction_type", "user", "transaction_kind", "unattributed", "session", "tag")
+"""Kept only if a setting asks for them (models.extra_scopes), and not published on tenfold.spend. Add at the end only:
+their places are in keys of saved state."""
+BUDGET_WINDOW_KINDS = (*SCOPE_KINDS, "transaction_type", "user", "session", "tag")
 """What a budget may be on, for which windows are kept."""
 BUDGET_SCOPE_KINDS = ("organisation", "business_unit", *BUDGET_WINDOW_KINDS)
 """Budgets also know sums of team windows: of all teams, or of the teams of a business unit."""
@@ -28,6 +29,8 @@ _FIELDS = {
     "user": ("user",),
     "transaction_kind": ("transaction_type", "usage_kind"),
     "unattributed": ("team", "use_case"),
+    "session": ("session",),
+    "tag": ("tag", "tag_value"),
 }
 
 _NAME = re.compile(r"((?:[^\\|]|\\.)*)\|", re.DOTALL)
@@ -51,6 +54,9 @@ class Scope(NamedTuple):
     transaction_type: str = ""
     user: str = ""
     usage_kind: str = ""
+    session: str = ""
+    tag: str = ""
+    tag_value: str = ""
 
     @classmethod
     def of(
@@ -63,6 +69,9 @@ class Scope(NamedTuple):
         use_case: str = "",
         transaction_type: str = "",
         user: str = "",
+        session: str = "",
+        tag: str = "",
+        tag_value: str = "",
     ) -> "Scope":
         """The scope of ``kind`` that an event with these names falls in."""
         names = {
@@ -72,6 +81,9 @@ class Scope(NamedTuple):
             "use_case": use_case,
             "transaction_type": transaction_type,
             "user": user,
+            "session": session,
+            "tag": tag,
+            "tag_value": tag_value,
         }
         return cls.named(kind, *(names[name] for name in _FIELDS[kind]))
 
@@ -106,9 +118,11 @@ class Scope(NamedTuple):
 
     @property
     def label(self) -> str:
-        """For people: ``payments × gpt-5.4``; an empty name reads ``(unknown)``."""
+        """For people: ``payments × gpt-5.4``, ``cost_centre=blue``; an empty name reads ``(unknown)``."""
         if self.kind == "organisation":
             return self.kind
+        if self.kind == "tag":
+            return f"{self.tag}={self.tag_value}"
         return " × ".join(name or "(unknown)" for name in self.names)
 
 

@@ -17,7 +17,8 @@ from streams.config_values import DurationMs, TimeZone, Usd
 
 Percent = Annotated[int, Field(ge=1, le=1000)]
 _PERIODS = ("day", "week", "month", "quarter", "year", "rolling")
-_KINDS = ("team", "model", "agent", "use_case", "transaction_type", "user")
+_KINDS = ("team", "model", "agent", "use_case", "transaction_type", "user", "session", "tag")
+_DEFAULT_KINDS = tuple(kind for kind in BUDGET_WINDOW_KINDS if kind != "session")
 _ANY_NAME = "a name as events carry it"
 _DOLLARS = "dollars above 0, such as 25000"
 _TOKENS = "a whole number of tokens above 0"
@@ -60,8 +61,11 @@ class BudgetSettings(Section):
     use_case: str = Field(default="", description=_ANY_NAME)
     transaction_type: str = Field(default="", description=_ANY_NAME)
     user: str = Field(default="", description=_ANY_NAME)
-    default_for: Literal[("", *BUDGET_WINDOW_KINDS)] = Field(default="", description=one_of(*BUDGET_WINDOW_KINDS))
-    """Each scope of that kind without a budget of its own gets this one with its first event."""
+    session: str = Field(default="", description="a session's id as events carry it")
+    tag: str = Field(default="", max_length=1000, description="the name of a tag, with its value")
+    value: str = Field(default="", max_length=1000, description="the value of the tag")
+    default_for: Literal[("", *BUDGET_WINDOW_KINDS)] = Field(default="", description=one_of(*_DEFAULT_KINDS))
+    """Each scope of that kind without a budget of its own gets this one with its first event; of a tag each value."""
     usd: Usd | None = Field(default=None, gt=0, description=_DOLLARS)
     monthly_usd: Usd | None = Field(default=None, gt=0, description=_DOLLARS)
     """Short for ``usd`` with the period "month"."""
@@ -85,14 +89,23 @@ class BudgetSettings(Section):
 
     @model_validator(mode="after")
     def _checked(self) -> "BudgetSettings":
-        named = [kind for kind in _KINDS if getattr(self, kind)]
+        if self.default_for == "session":
+            raise ValueError(
+                "default_for cannot be session: there is no end of sessions. All are watched by session_outlier; "
+                "absolute_cap_usd in [detectors.session_outlier] is its limit where peers are too few to compare with"
+            )
+        default_tag = self.default_for == "tag"
+        if bool(self.tag) != bool(self.value or default_tag) or (default_tag and self.value):
+            raise ValueError('tag and value belong together; give both, or tag with default_for = "tag" for each value')
+        named = [kind for kind in _KINDS if getattr(self, kind) and not (kind == "tag" and default_tag)]
         scopes = [name for name in ("organisation", "business_unit", "default_for") if getattr(self, name)] + named
         if scopes not in [[name] for name in ("organisation", "business_unit", "default_for", *_KINDS)] + [
             ["team", "model"]
         ]:
             raise ValueError(
                 f"it is on {' and '.join(scopes) or 'nothing'}; give one of organisation, business_unit (with teams), "
-                "team, model, agent, use_case, transaction_type, user, team and model together, or default_for"
+                "team, model, agent, use_case, transaction_type, user, session, tag (with value), team and model "
+                "together, or default_for"
             )
         if bool(self.business_unit) != bool(self.teams):
             raise ValueError("business_unit and teams belong together; give both")
@@ -124,7 +137,7 @@ class BudgetSettings(Section):
         if self.business_unit:
             return Scope("business_unit", self.business_unit)
         if self.default_for:
-            return Scope(self.default_for)
+            return Scope(self.default_for, tag=self.tag)
         kind = "team_model" if self.team and self.model else next(kind for kind in _KINDS if getattr(self, kind))
         return Scope.of(
             kind,
@@ -134,11 +147,15 @@ class BudgetSettings(Section):
             use_case=self.use_case,
             transaction_type=self.transaction_type,
             user=self.user,
+            session=self.session,
+            tag=self.tag,
+            tag_value=self.value,
         )
 
     @property
     def full_name(self) -> str:
-        return self.name or (f"default {self.default_for}" if self.default_for else self.scope.label)
+        default = f"default {self.default_for} {self.tag}".strip() if self.default_for else ""
+        return self.name or default or self.scope.label
 
     def engine(self) -> BudgetConfig:
         usd = self.monthly_usd if self.usd is None else self.usd

@@ -155,8 +155,8 @@ class WindowSettings(Section):
     hour_retention: DurationMs = _duration(_DEFAULT.windows.hour_retention_ms, "32d", ge=32 * DAY_MS)
     idle_partition: DurationMs = _duration(_DEFAULT.windows.idle_partition_ms, "100ms", ge=100)
     silent_partition: DurationMs = _duration(_DEFAULT.windows.silent_partition_ms, "1s", ge=1_000)
-    extra_scopes: tuple[Literal["transaction_type", "user"], ...] = Field(
-        default=(), description='a list of "transaction_type" and "user"'
+    extra_scopes: tuple[Annotated[str, Field(pattern="^(transaction_type|user|tag:(?s:.)+)$")], ...] = Field(
+        default=(), description='a list of "transaction_type", "user" and, for a tag, "tag:NAME"'
     )
     """Windows of all of these are kept, for budgets that come by the topic of definitions."""
 

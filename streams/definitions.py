@@ -13,7 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from models.config import BudgetConfig
-from models.extra_scopes import missing_for
+from models.extra_scopes import Asked, missing_for
 from streams.budget_settings import BudgetSettings
 from streams.config_problems import problems
 
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 class Definitions:
     """The settings' budgets with those of the topic over them."""
 
-    def __init__(self, budgets: Iterable[BudgetConfig], kept: Iterable[tuple[str, frozenset[str] | None]] = ()):
+    def __init__(self, budgets: Iterable[BudgetConfig], kept: Iterable[Asked] = ()):
         """``kept``: scopes beside those of every event for which windows are kept (models.extra_scopes)."""
         self._kept = tuple(kept)
         self._settings = {budget.name: budget for budget in budgets}
@@ -45,10 +45,9 @@ class Definitions:
             try:
                 budget = parse_definition(name, record.value)
                 if kind := missing_for(self._kept, budget):
-                    raise ValueError(
-                        f'no windows are kept for its scope; set windows.extra_scopes = ["{kind}"] for all workers, or '
-                        "give the budget in tenfold.toml"
-                    )
+                    setting = json.dumps([kind], ensure_ascii=False)
+                    keep = "" if kind == "session" else f"set windows.extra_scopes = {setting} for all workers, or "
+                    raise ValueError(f"no windows are kept for its scope; {keep}give the budget in tenfold.toml")
                 self._defined[name] = budget
             except ValueError as error:
                 log.error("budget_definition_refused", budget=name, offset=record.offset, problem=str(error))

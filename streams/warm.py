@@ -8,13 +8,14 @@ import time
 
 import numpy as np
 
-from models.config import EngineConfig, LearnerConfig, UnitCostConfig
+from models.config import BudgetConfig, EngineConfig, LearnerConfig, UnitCostConfig
 from models.engine import UsageEngine
 from models.hashtable import Index, remove_rows
 from models.merge_kernels import lookup
 from models.pricing import PriceTable
 from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
+from models.scopes import Scope
 from streams.replay import Replay
 from streams.transport.split import split
 
@@ -28,7 +29,10 @@ def warm() -> float:
     # Learners have no kernels, and need River, which takes a second to import.
     learner = LearnerConfig(n_trees=0)
     # With the scopes that are kept on request, whose kernels a worker may need for its first batch.
-    replay = Replay(EngineConfig(learner=learner, extra_scopes=("user",), unit_costs=(UnitCostConfig("warm"),)))
+    extra = ("user", "tag:warm")
+    session = BudgetConfig("warm", Scope("session", session="warm"), 1)
+    units = (UnitCostConfig("warm"),)
+    replay = Replay(EngineConfig(learner=learner, extra_scopes=extra, budgets=(session,), unit_costs=units))
     base = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 120 * MINUTE_MS
     for minute in range(0, 100, 50):
         events = [_event(base + minute * MINUTE_MS + second * 1000, second) for second in range(3)]
@@ -55,6 +59,7 @@ def _event(event_time: int, number: int) -> dict:
         "user": "warm",
         "transaction_type": "warm",
         "transaction_id": f"warm-{number}",
+        "tags": {"warm": "warm"},
         "session_id": "warm" * (1 + 20 * (number % 2)),
         "team": "warm",
         "model": "gpt-4o",

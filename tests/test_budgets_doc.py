@@ -29,7 +29,8 @@ def test_each_configuration_runs_and_each_budget_counts(tmp_path, number):
     assert settings.budgets
     replay = Replay(settings.engine())
     names = {"team": "payments", "agent": "planner", "use_case": "loan-approval", "model": "gpt-5",
-             "transaction_type": "loan"}  # fmt: skip
+             "transaction_type": "loan", "session_id": "nightly-import",
+             "tags": {"cost_centre": "blue", "environment": "test"}}  # fmt: skip
     replay.feed(
         [
             event(number, cost_nano_usd=10**9, input_tokens=1_000, **names | {"team": team})

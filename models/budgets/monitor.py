@@ -137,7 +137,8 @@ class BudgetMonitor:
 
     def _give_defaults(self, scope: Scope) -> None:
         for default in self._defaults:
-            if default.scope.kind == scope.kind and self._given[default.name] < MAX_DEFAULTED:
+            same = default.scope.kind == scope.kind and default.scope.tag == scope.tag
+            if same and self._given[default.name] < MAX_DEFAULTED:
                 self._given[default.name] += 1
                 self._open(replace(default, name=f"{default.name}/{scope.label}", scope=scope, default=False))
 

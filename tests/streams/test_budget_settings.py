@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from models.config import DAY_MS, BudgetConfig, Enforcement, Raise
+from models.config import DAY_MS, BudgetConfig, Enforcement, EngineConfig, Raise
+from models.extra_scopes import asked_for
 from models.scopes import Scope
 from streams.budget_settings import BudgetSettings
+from streams.config_sections import WindowSettings
 from streams.definitions import Definitions, parse_definition
 
 USD = 10**9
@@ -22,6 +24,12 @@ USD = 10**9
             BudgetConfig("a × m", Scope("team_model", "a", "m"), 5, "UTC", (90,), "tokens", "week"),
         ),
         ({"user": "ann", "usd": 1}, BudgetConfig("ann", Scope("user", user="ann"), USD)),
+        ({"session": "s", "usd": 1}, BudgetConfig("s", Scope.of("session", session="s"), USD)),
+        ({"tag": "cc", "value": "b", "usd": 1}, BudgetConfig("cc=b", Scope.of("tag", tag="cc", tag_value="b"), USD)),
+        (
+            {"default_for": "tag", "tag": "cc", "usd": 1},
+            BudgetConfig("default tag cc", Scope("tag", tag="cc"), USD, default=True),
+        ),
         (
             {"default_for": "transaction_type", "usd": 1},
             BudgetConfig("default transaction_type", Scope("transaction_type"), USD, default=True),
@@ -58,6 +66,14 @@ def test_a_table_becomes_a_budget(table, budget):
         ({"usd": 1}, "it is on nothing; give one of organisation, business_unit"),
         ({"team": "a", "agent": "x", "usd": 1}, "it is on team and agent; give one of"),
         ({"default_for": "team", "team": "a", "usd": 1}, "it is on default_for and team"),
+        ({"default_for": "session", "usd": 1}, r"absolute_cap_usd in \[detectors.session_outlier\]"),
+        ({"default_for": "tag", "usd": 1}, "tag and value belong together; give both, or tag with default_for"),
+        ({"default_for": "tag", "tag": "a", "value": "b", "usd": 1}, "tag and value belong together"),
+        ({"default_for": "team", "tag": "a", "usd": 1}, "tag and value belong together"),
+        ({"tag": "a", "usd": 1}, "tag and value belong together"),
+        ({"value": "a", "usd": 1}, "tag and value belong together"),
+        ({"team": "a", "value": "a", "usd": 1}, "tag and value belong together"),
+        ({"session": "a", "tag": "a", "value": "a", "usd": 1}, "it is on session and tag; give one of"),
         ({"business_unit": "u", "usd": 1}, "business_unit and teams belong together"),
         ({"team": "a", "teams": ["b"], "usd": 1}, "business_unit and teams belong together"),
         ({"team": "a", "usd": 1, "tokens": 2}, "it has usd and tokens; give one of"),
@@ -100,5 +116,23 @@ def test_a_definition_on_a_scope_without_windows_is_refused_rather_than_never_sp
 
     tables = {"user": "ann", "usd": 1}, {"default_for": "user", "usd": 1}, {"transaction_type": "loan", "usd": 1}
     assert names((), *tables, {"team": "a", "usd": 1}) == ["b3"]
-    assert names([("user", None)], *tables) == ["b0", "b1"]
-    assert names([("user", frozenset({"ann"}))], *tables, {"user": "bob", "usd": 1}) == ["b0"]
+    assert names([("user", "", None)], *tables) == ["b0", "b1"]
+    assert names([("user", "", frozenset({"ann"}))], *tables, {"user": "bob", "usd": 1}) == ["b0"]
+
+    tags = {"tag": "cc", "value": "blue", "usd": 1}, {"default_for": "tag", "tag": "cc", "usd": 1}
+    tags += {"tag": "env", "value": "blue", "usd": 1}, {"session": "s", "usd": 1}
+    assert names((), *tags) == []
+    assert names([("tag", "cc", None)], *tags) == ["b0", "b1"]
+    assert names([("tag", "cc", frozenset({"blue"})), ("session", "", frozenset({"s"}))], *tags) == ["b0", "b3"]
+
+
+def test_what_is_to_be_set_for_a_live_budget_is_what_the_settings_take():
+    tag = 'c"c'
+    record = SimpleNamespace(key=b"b", value=json.dumps({"tag": tag, "value": "x", "usd": 1}).encode(), offset=0)
+    definitions = Definitions([])
+    assert not definitions.take([record])
+    config = EngineConfig(extra_scopes=WindowSettings(extra_scopes=[f"tag:{tag}"]).extra_scopes)
+    assert Definitions([], asked_for(config)).take([record])
+    for wrong in ("tag:", "tag", "session", "tags:a", "user:a"):
+        with pytest.raises(ValueError, match="extra_scopes"):
+            WindowSettings(extra_scopes=[wrong])

@@ -75,6 +75,9 @@ async def test_lesson_39_a_block_ends_with_its_period_even_if_nothing_more_is_he
 async def test_names_with_any_character_reach_it(service):
     service.decisions.take([record("team_model:a\\|b|m/1 ü")])
     assert (await service.get("/v1/decisions/team_model%3Aa%5C%7Cb%7Cm%2F1%20%C3%BC"))[1]["action"] == "block"
+    service.decisions.take([record("tag:cost_centre|b?/#%"), record("session:a\\|b")])
+    assert (await service.get("/v1/decisions/tag:cost_centre%7Cb%3F%2F%23%25"))[1]["action"] == "block"
+    assert (await service.get("/v1/decisions/session:a%5C%7Cb"))[1]["action"] == "block"
 
 
 async def test_it_says_when_it_does_not_know_yet_and_passes_over_what_is_no_decision(service):
