@@ -57,8 +57,11 @@ def bench(context: click.Context, quick: bool, parts: tuple[str, ...], out: Path
         return
     from loadtest.bench import full
 
-    result = full.run(full.QUICK if quick else full.FULL, parts or full.PARTS, lambda line: click.echo(line, err=True))
-    text = json.dumps(result, indent=2)
-    click.echo(text)
-    if out:
-        out.write_text(text + "\n")
+    def write(result: dict) -> None:
+        if out:
+            out.write_text(json.dumps(result, indent=2) + "\n")
+
+    plan = full.QUICK if quick else full.FULL
+    result = full.run(plan, parts or full.PARTS, lambda line: click.echo(line, err=True), write)
+    click.echo(json.dumps(result, indent=2))
+    write(result)

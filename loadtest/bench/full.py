@@ -48,13 +48,22 @@ FULL = Plan(10_000_000, 1_000_000, 5_000_000, 5, 1.0, 12.0, (1_000_000, 5_000_00
 QUICK = Plan(1_000_000, 200_000, 500_000, 1, 0.2, 6.0, (200_000,), (1,))
 
 
-def run(plan: Plan, parts: tuple[str, ...], said: Callable[[str], None]) -> dict:
-    """The result; ``said`` gets a line for each step. Raises TenfoldError where Tenfold itself or the broker fails."""
+def run(
+    plan: Plan,
+    parts: tuple[str, ...],
+    said: Callable[[str], None],
+    so_far: Callable[[dict], None] = lambda result: None,
+) -> dict:
+    """The result; ``said`` gets a line for each step, ``so_far`` the result whenever a part of it is there.
+
+    Raises TenfoldError where Tenfold itself or the broker fails.
+    """
     began = time.monotonic()
     result: dict = {"bench": "full", "machine": machine.describe(), "contender_cores": 1}
     with kafka_broker() as bootstrap:
         if {"throughput", "latency"} & {*parts}:
             result["throughput"] = throughput(bootstrap, plan, said)
+            so_far(result)
         if "latency" in parts:
             most = result["throughput"][0]["contenders"]["tenfold"]["events_per_second"]
             result["latency"] = []
@@ -63,12 +72,14 @@ def run(plan: Plan, parts: tuple[str, ...], said: Callable[[str], None]) -> dict
                 found = asyncio.run(_beside(latency(bootstrap, int(most * share), plan.latency_seconds)))
                 result["latency"].append({"share": share, **found})
                 said(f"  session {found['session_ms']}, rate {found['rate_ms']}")
+                so_far(result)
         if "start" in parts:
             result["start"] = []
             for workers in plan.workers:
                 found = asyncio.run(start(bootstrap, workers))
                 result["start"].append({"workers": workers, "seconds_to": found})
                 said(f"start of {workers}: {found}")
+                so_far(result)
     if "memory" in parts:
         result["memory"] = [bytes_per_session(sessions) for sessions in plan.live_sessions]
         said(f"memory: {result['memory']}")

@@ -22,6 +22,8 @@ from loadtest.bench.events import ID_HEX, Encoder, session_keys
 
 TICK_MS = 20
 """As a producer with ``linger.ms`` of 20."""
+NEW_TOPIC_RETRIES = 50
+"""A broker that has just made a topic may not lead all its partitions yet."""
 _LZ4 = 3
 _FRAME_BYTES = 24
 """Most that a record has beside its key and value."""
@@ -131,12 +133,19 @@ class Sender:
     async def send(self, one: Tick) -> None:
         """Returns when it is stored; raises what the broker said."""
         one.sent = time.monotonic()
-        request = ProduceRequest(None, 1, 30_000, [(self._topic, list(one.batches.items()))])
-        response = await self._client.send(self._node, request)
-        for _, partitions in response.topics:
-            for _, code, *_ in partitions:
-                if code:
-                    raise for_code(code)
+        left = dict(one.batches)
+        for retries in reversed(range(NEW_TOPIC_RETRIES)):
+            request = ProduceRequest(None, 1, 30_000, [(self._topic, list(left.items()))])
+            response = await self._client.send(self._node, request)
+            for _, partitions in response.topics:
+                for partition, code, *_ in partitions:
+                    if not code:
+                        del left[partition]
+                    elif not retries or not for_code(code).retriable:
+                        raise for_code(code)
+            if not left:
+                return
+            await asyncio.sleep(0.1)
 
     async def play(self, due: list[list[Tick]], start: float) -> float:
         """Send what is due at the end of each ``TICK_MS`` from the monotonic time ``start``; the largest delay (s)."""
