@@ -133,7 +133,7 @@ class TransportSettings(Section):
 class FlushSettings(Section):
     usage_interval: DurationMs = _duration(200, "10ms", ge=10, le=60_000)
     """Partials of the usage agents: part of the delay of every rate and budget finding."""
-    rollup_interval: DurationMs = _duration(500, "10ms", ge=10, le=60_000)
+    rollup_interval: DurationMs = _duration(250, "10ms", ge=10, le=60_000)
     """Windows, budgets and baselines of the rollup agents."""
     checkpoint_interval: DurationMs = _duration(10_000, "50ms", ge=50, le=600_000)
     """State is durable at most this long after its input; a restart reads that much again."""
