@@ -3,7 +3,7 @@ VENV := .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup lock clean
+.PHONY: demo test bench lint setup lock clean
 
 demo: setup
 	@$(BIN)/tenfold demo
