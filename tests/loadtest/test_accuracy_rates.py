@@ -8,7 +8,9 @@ from loadtest.accuracy.watchers import incidents
 from models.config import EngineConfig, SpendRateConfig, WindowConfig
 from models.counters import COUNTERS
 from models.panes_merge import MergedPanes
+from models.partials import unpacked
 from models.rate_watch import RateWatch
+from tests.panes import pane_columns
 
 USD = 10**9
 
@@ -59,7 +61,8 @@ def test_production_in_the_bench_opens_where_the_rate_watch_opens():
             "use_case": "",
             "window_start": i * WINDOW_MS,
         }
-        panes.merge(0, i + 1, [row | zero | {"window_ms": 60_000, "cost_nano_usd": int(spend), "events": 1}])
+        row |= zero | {"window_ms": 60_000, "cost_nano_usd": int(spend), "events": 1}
+        panes.merge(0, i + 1, unpacked(pane_columns([row])))
         findings = watch.advance(panes, (i + 1) * WINDOW_MS, 0)
         found += [f["window_start"] // WINDOW_MS for f in findings if f["detector"] == "spend_rate"
                   and f["status"] == "open" and f["window_ms"] == WINDOW_MS]  # fmt: skip
