@@ -70,7 +70,7 @@ async def test_each_button_of_a_message_comes_back(site, action, verdict, hours)
     assert feedback == {
         "finding_id": "f-1", "scope_kind": "team", "scope_name": "a & <b>", "detector": "spend_rate",
         "verdict": verdict, "until_ms": at + hours * 3_600_000 if hours else 0, "user": "ann", "source": "slack",
-        "at_ms": at,
+        "at_ms": at, "note": "",
     }  # fmt: skip
     assert key == feedback_key(feedback) == f"f-1/{verdict}".encode()
 
