@@ -123,8 +123,12 @@ class CacheWatch:
         """Findings of the windows that the watermark has closed since the last call."""
         findings = []
         for watch in (self._minute, self._hour):
+            calm = watch.shares.calm()
             for start_ms in closed_windows(watch, panes, watermark_ms):
-                findings += self._judge(watch, panes, start_ms, now_ms)
+                # Months without usage would else take minutes.
+                if panes.any(start_ms, watch.size_ms) or not calm:
+                    findings += self._judge(watch, panes, start_ms, now_ms)
+                    calm = watch.shares.calm()
                 watch.next_ms = start_ms + watch.size_ms
                 if watch.next_ms % HOUR_MS == 0:
                     watch.forget_silent()

@@ -170,6 +170,10 @@ class CacheShare:
         """What people say of an incident of this key moves its guard."""
         self.values[row, GUARD] = min(max(self.values[row, GUARD] + steps, 0.0), MAX_GUARD)
 
+    def calm(self) -> bool:
+        """No key is in a run of low windows or in an incident: a window without events would change nothing."""
+        return not self.counts[: self._n, (LOW, OPEN)].any()
+
     def silent(self, time_ms: int) -> np.ndarray:
         """bool[n]: keys without an incident that have not been seen for five weeks."""
         counts = self.counts[: self._n]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, USD, CacheShareConfig, EngineConfig
 from models.counters import COUNTERS
-from models.detectors.cache_share import CacheShare
+from models.detectors.cache_share import CacheShare, empty
 from models.pricing.list_price import ListPrices
 from models.rolling import EVERYTHING
 from models.rollup import RollupEngine
@@ -192,3 +192,39 @@ def test_keys_unseen_for_five_weeks_are_forgotten():
     assert silent.tolist() == [False, True]
     shares.keep(~silent)
     assert len(shares) == 1
+
+
+reads = st.sampled_from([0.0, 0.05, 0.5, 0.8])
+row = st.lists(st.tuples(st.sampled_from([3, 50]), reads), min_size=2, max_size=2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 40), row), max_size=8))
+def test_a_window_without_events_changes_nothing_while_all_is_calm(runs):
+    shares, at_ms = CacheShare(CacheShareConfig(), MINUTE_MS), T0
+    shares.add(2)
+    for times, row in runs:
+        for _ in range(times):
+            shares.judge(np.array([counters(events, 100_000, read) for events, read in row]), at_ms)
+            at_ms += MINUTE_MS
+            if shares.calm():
+                before = shares.snapshot()
+                judged = shares.judge(empty(2), at_ms)
+                at_ms += MINUTE_MS
+                assert not (judged.opening.any() or judged.closing.any() or judged.open.any())
+                assert all(np.array_equal(before[name], array) for name, array in shares.snapshot().items())
+
+
+def test_months_without_usage_are_not_judged_window_by_window(monkeypatch):
+    judged, judge = [], CacheShare.judge
+
+    def noted(self, totals, start_ms):
+        judged.append(start_ms)
+        return judge(self, totals, start_ms)
+
+    monkeypatch.setattr(CacheShare, "judge", noted)
+    feed = Feed()
+    feed.play(3, {"a": counters(50, 100_000, 0.8)})
+    feed.minute += 1_900
+    feed.play(2, {"a": counters(50, 100_000, 0.8)})
+    assert len(judged) < 12
