@@ -25,6 +25,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share for people.
+
+    >>> percent(0.125), percent(0.125, 1)
+    ('12 %', '12.5 %')
+    """
+    return f"{share:.{digits}%}".replace("%", " %")
+
+
 def make_finding(
     *,
     id: str,

@@ -6,7 +6,7 @@ from models.budgets.burn import Pair
 from models.budgets.calendar import Period
 from models.budgets.period import PeriodState
 from models.config import HOUR_MS, MINUTE_MS, BudgetConfig
-from models.findings import finding_id, make_finding
+from models.findings import finding_id, make_finding, percent
 from models.money import format_usd
 
 MILESTONE = "budget_milestone"
@@ -249,7 +249,7 @@ def _details(budget: BudgetConfig, period: Period, limit: int) -> dict[str, str]
 def _gone(budget: BudgetConfig, period: Period, time_ms: int) -> str:
     if budget.rolling_ms:
         return ""
-    return f" with {period.gone(time_ms):.0%} of the {budget.period} gone".replace("%", " %")
+    return f" with {percent(period.gone(time_ms))} of the {budget.period} gone"
 
 
 def _outlook(budget: BudgetConfig, exhausted: bool, exhaustion_ms: int | None) -> str:

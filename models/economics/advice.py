@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from models.budgets.calendar import Period, period_of
 from models.config import HOUR_MS, EngineConfig
 from models.counters import CACHE_READ, CACHE_WRITE, COST, EVENTS, INPUT, OUTPUT
-from models.economics.episodes import Episodes, Verdict
+from models.economics.episodes import Episodes, Verdict, day_finding
 from models.economics.hours import scope_totals
 from models.economics.model_mix import largest, matches
 from models.economics.pace import days_before
 from models.explain import part
-from models.findings import counted, make_finding
+from models.findings import counted
 from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.pricing.list_price import ListPrices
@@ -177,19 +177,14 @@ class Advice:
         )
 
     def _finding(self, case: Case, period: Period, status: str, now_ms: int, **own) -> dict:
-        return make_finding(
-            id="",
+        return day_finding(
+            period,
+            period.end_ms,
+            now_ms,
             severity="info",
             status=status,
             model=case.model,
-            window_start=period.start_ms,
-            window_ms=period.length_ms,
             observed_nano_usd=case.cost,
             expected_nano_usd=case.cheaper,
-            confidence=1.0,
-            baseline_size=0,
-            first_event_time=period.start_ms,
-            last_event_time=period.end_ms - 1,
-            detection_time=now_ms,
             **own,
         )

@@ -9,13 +9,13 @@ unknown. Called by models.economics.monitor only.
 from models.budgets.calendar import Period
 from models.config import HOUR_MS, AttributionConfig
 from models.counters import COST, ESTIMATED
-from models.economics.episodes import Episodes, Verdict
+from models.economics.episodes import Episodes, Verdict, day_finding
 from models.economics.hours import NO_CLASS, HourSums, scope_totals
 from models.economics.model_mix import largest
 from models.economics.pace import days_before, expected_volume
-from models.economics.records import DayRecords
+from models.economics.records import DayRecords, day_shares
 from models.explain import by_share
-from models.findings import make_finding
+from models.findings import percent
 from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
@@ -43,33 +43,12 @@ class Attribution:
 
     def records(self, panes: MergedPanes, watermark_ms: int) -> list[dict]:
         """DayShares dicts that changed."""
+        targets = (self.config.min_percent / 100, None, None, None)
         records = []
-        for period, revision, final in self.days.take_due(watermark_ms):
-            costs = self._costs(panes, period)
-            total = sum(costs)
-            targets = (self.config.min_percent / 100, None, None, None)
-            records.append(
-                {
-                    "what": NAME,
-                    "day": period.id,
-                    "day_start": period.start_ms,
-                    "day_end": period.end_ms,
-                    "cost_nano_usd": total,
-                    "estimated_nano_usd": int(self._sums.day(panes, period)[0, ESTIMATED]),
-                    "parts": [
-                        {
-                            "name": name,
-                            "cost_nano_usd": cost,
-                            "share": cost / total if total else 0.0,
-                            "target_share": target,
-                        }
-                        for name, cost, target in zip(PARTS, costs, targets, strict=True)
-                    ],
-                    "revision": revision,
-                    "final": final,
-                    "watermark": watermark_ms,
-                }
-            )
+        for due in self.days.take_due(watermark_ms):
+            parts = zip(PARTS, self._costs(panes, due.period), targets, strict=True)
+            estimated = int(self._sums.day(panes, due.period)[0, ESTIMATED])
+            records.append(day_shares(NAME, due, parts, estimated, watermark_ms))
         return records
 
     def judge(self, panes: MergedPanes, hour_end_ms: int, now_ms: int) -> list[dict]:
@@ -118,30 +97,24 @@ class Attribution:
             (_lacks(scope), counters[COST]) for scope, counters in scope_totals(panes, period, "unattributed", end_ms)
         ]
         cause = largest(by_share("team", unknown - allowed, dict(lacking)))
-        share = f"{costs[0] / max(total, 1):.1%} of {format_usd(total)} on {period.id}{so_far}"
+        share = f"{percent(costs[0] / max(total, 1), 1)} of {format_usd(total)} on {period.id}{so_far}"
         reason = f"Team and use case are known for {share}; at least {self.config.min_percent:g} % should be"
         if status == "resolved":
             reason += ", and is again"
         else:
             reason += f". Without them are {format_usd(unknown)}, most of it {cause[0]['name']}"
-        return make_finding(
-            id="",
+        return day_finding(
+            period,
+            end_ms,
+            now_ms,
             detector=NAME,
-            severity="warning",
             status=status,
             scope_kind="organisation",
             scope_name="unattributed",
-            window_start=period.start_ms,
-            window_ms=period.length_ms,
             observed_nano_usd=unknown,
             expected_nano_usd=allowed,
             score=100 * unknown / max(total, 1),
-            confidence=0.8 if so_far else 1.0,
-            baseline_size=0,
-            first_event_time=period.start_ms,
-            last_event_time=min(end_ms, period.end_ms) - 1,
-            detection_time=now_ms,
-            reason=reason.replace("% of", " % of") + ".",
+            reason=reason + ".",
             cause=cause,
             details={
                 "day": period.id,

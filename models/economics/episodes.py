@@ -10,8 +10,9 @@ Called by models.economics only.
 from collections.abc import Callable
 from enum import Enum
 
+from models.budgets.calendar import Period
 from models.config import HOUR_MS
-from models.findings import finding_id
+from models.findings import finding_id, make_finding
 
 NOTABLE_GROWTH = 1.5
 """An open finding is told again within the day when its score has grown by this since it was last told."""
@@ -69,6 +70,20 @@ class Episodes:
 
     def load(self, snapshot: list) -> None:
         self._open = dict(snapshot)
+
+
+def day_finding(period: Period, end_ms: int, now_ms: int, **own) -> dict:
+    """A Finding dict about a day as far as ``end_ms``; its episode gives it an id and a revision."""
+    return make_finding(
+        id="",
+        window_start=period.start_ms,
+        window_ms=period.length_ms,
+        confidence=1.0 if end_ms >= period.end_ms else 0.8,
+        first_event_time=period.start_ms,
+        last_event_time=min(end_ms, period.end_ms) - 1,
+        detection_time=now_ms,
+        **{"severity": "warning", "baseline_size": 0, **own},
+    )
 
 
 def no_longer_judged(told: dict, now_ms: int) -> dict:

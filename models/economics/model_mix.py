@@ -13,12 +13,12 @@ import numpy as np
 from models.budgets.calendar import Period
 from models.config import HOUR_MS, PolicyConfig
 from models.counters import COST, ESTIMATED
-from models.economics.episodes import Episodes, Verdict
+from models.economics.episodes import Episodes, Verdict, day_finding
 from models.economics.hours import NO_CLASS, HourSums, scope_totals
 from models.economics.pace import days_before, expected_volume
-from models.economics.records import DayRecords
+from models.economics.records import DayRecords, day_shares
 from models.explain import by_share, part
-from models.findings import make_finding
+from models.findings import percent
 from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
@@ -54,31 +54,10 @@ class ModelMix:
     def records(self, panes: MergedPanes, watermark_ms: int) -> list[dict]:
         """DayShares dicts that changed."""
         records = []
-        for period, revision, final in self.days.take_due(watermark_ms):
-            sums = self._sums.day(panes, period)
-            total = int(sums[:, COST].sum())
-            records.append(
-                {
-                    "what": NAME,
-                    "day": period.id,
-                    "day_start": period.start_ms,
-                    "day_end": period.end_ms,
-                    "cost_nano_usd": total,
-                    "estimated_nano_usd": int(sums[:, ESTIMATED].sum()),
-                    "parts": [
-                        {
-                            "name": name,
-                            "cost_nano_usd": cost,
-                            "share": cost / total if total else 0.0,
-                            "target_share": share,
-                        }
-                        for name, cost, share in zip(self._names, sums[:, COST].tolist(), self._shares, strict=True)
-                    ],
-                    "revision": revision,
-                    "final": final,
-                    "watermark": watermark_ms,
-                }
-            )
+        for due in self.days.take_due(watermark_ms):
+            sums = self._sums.day(panes, due.period)
+            parts = zip(self._names, sums[:, COST].tolist(), self._shares, strict=True)
+            records.append(day_shares(NAME, due, parts, int(sums[:, ESTIMATED].sum()), watermark_ms))
         return records
 
     def judge(self, panes: MergedPanes, hour_end_ms: int, now_ms: int) -> list[dict]:
@@ -127,30 +106,24 @@ class ModelMix:
         so_far = "" if end_ms >= period.end_ms else " so far"
         cause = self._cause(panes, period, at, end_ms, cost - expected)
         reason = (
-            f"{_called(name)} had {cost / max(total, 1):.1%} of what models cost on {period.id}{so_far}, "
-            f"{format_usd(cost)} of {format_usd(total)}; the policy is {share:.0%}"
-        ).replace("%", " %")
+            f"{_called(name)} had {percent(cost / max(total, 1), 1)} of what models cost on {period.id}{so_far}, "
+            f"{format_usd(cost)} of {format_usd(total)}; the policy is {percent(share)}"
+        )
         if status == "resolved":
             reason += "; that is within the policy again"
         elif cause:
             reason += f"; most of it is {cause[0]['name']}"
-        return make_finding(
-            id="",
+        return day_finding(
+            period,
+            end_ms,
+            now_ms,
             detector=NAME,
-            severity="warning",
             status=status,
             scope_kind="organisation",
             scope_name=name,
-            window_start=period.start_ms,
-            window_ms=period.length_ms,
             observed_nano_usd=cost,
             expected_nano_usd=expected,
             score=100 * (cost / total - share) if total else 0.0,
-            confidence=1.0 if not so_far else 0.8,
-            baseline_size=0,
-            first_event_time=period.start_ms,
-            last_event_time=min(end_ms, period.end_ms) - 1,
-            detection_time=now_ms,
             reason=reason + ".",
             cause=cause,
             details={

@@ -19,6 +19,29 @@ class Due(NamedTuple):
     final: bool
 
 
+def day_shares(
+    what: str, due: Due, parts: Iterable[tuple[str, int, float | None]], estimated_nano_usd: int, watermark_ms: int
+) -> dict:
+    """A DayShares dict: parts (name, nano-USD, target share) that add up to the day's spend."""
+    parts = list(parts)
+    total = sum(cost for _, cost, _ in parts)
+    return {
+        "what": what,
+        "day": due.period.id,
+        "day_start": due.period.start_ms,
+        "day_end": due.period.end_ms,
+        "cost_nano_usd": total,
+        "estimated_nano_usd": estimated_nano_usd,
+        "parts": [
+            {"name": name, "cost_nano_usd": cost, "share": cost / total if total else 0.0, "target_share": target}
+            for name, cost, target in parts
+        ],
+        "revision": due.revision,
+        "final": due.final,
+        "watermark": watermark_ms,
+    }
+
+
 class DayRecords:
     """The days of one time zone that have been published."""
 

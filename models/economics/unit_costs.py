@@ -19,13 +19,13 @@ import numpy as np
 from models.budgets.calendar import Period
 from models.config import HOUR_MS, UnitCostConfig
 from models.counters import COST, ESTIMATED, EVENTS
-from models.economics.episodes import Episodes, Verdict
+from models.economics.episodes import Episodes, Verdict, day_finding
 from models.economics.hours import NO_CLASS, HourSums, hours_of
 from models.economics.pace import days_before, expected_volume
 from models.economics.records import DayRecords
 from models.economics.transactions import Transactions
 from models.explain import by_share, part
-from models.findings import counted, make_finding
+from models.findings import counted, percent
 from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
@@ -187,23 +187,18 @@ class UnitCosts:
             reason += "; that is within bounds again"
         elif cause and cause[0]["excess_nano_usd"] > 0:
             reason += f"; mainly {cause[0]['name']}, {format_usd(cause[0]['excess_nano_usd'])} of the excess"
-        return make_finding(
-            id="",
+        return day_finding(
+            period,
+            end_ms,
+            now_ms,
             detector=NAME,
-            severity="warning",
             status=status,
             scope_kind="transaction_type",
             scope_name=name,
-            window_start=period.start_ms,
-            window_ms=period.length_ms,
             observed_nano_usd=cost,
             expected_nano_usd=expected,
             score=unit / usual if usual else 0.0,
-            confidence=0.8 if so_far else 1.0,
             baseline_size=known_days if rule == "own_history" else 0,
-            first_event_time=period.start_ms,
-            last_event_time=min(end_ms, period.end_ms) - 1,
-            detection_time=now_ms,
             reason=reason + ".",
             cause=cause,
             details={
@@ -239,4 +234,4 @@ def _against(unit: float, usual: float) -> str:
     if not usual:
         return "against"
     change = unit / usual - 1
-    return f"{abs(change):.0%} {'above' if change >= 0 else 'below'}".replace("%", " %")
+    return f"{percent(abs(change))} {'above' if change >= 0 else 'below'}"
