@@ -30,7 +30,7 @@ import numpy as np
 
 from models.config import DAY_MS, CacheShareConfig
 from models.counters import CACHE_READ, CACHE_WRITE, COST, COUNTERS, EVENTS, INPUT, OUTPUT
-from models.hashtable import grown
+from models.detectors.key_rows import KeyRows
 from models.peer_group import TOKEN_WEIGHTS
 
 READ, WRITE, LOWEST, GUARD, RUN_COST, RUN_INPUT, RUN_READS, RUN_WRITES, RUN_READ, RUN_USUAL, A, B, C = range(13)
@@ -65,7 +65,7 @@ class Judgement:
     open: np.ndarray
 
 
-class CacheShare:
+class CacheShare(KeyRows):
     """Past of all keys: one row each, added by the caller, in order.
 
     >>> watch = CacheShare(CacheShareConfig(), 60_000)
@@ -80,23 +80,16 @@ class CacheShare:
     """
 
     _ARRAYS = ("counts", "values")
-    __slots__ = ("_n", "config", "window_ms", *_ARRAYS)
+    __slots__ = _ARRAYS
 
     def __init__(self, config: CacheShareConfig, window_ms: int):
-        self.config = config
-        self.window_ms = window_ms
-        self._n = 0
+        super().__init__(config, window_ms)
         self.values = np.zeros((16, 13), np.float64)
         self.counts = np.zeros((16, 7), np.int64)
 
-    def __len__(self) -> int:
-        return self._n
-
     def add(self, keys: int, weights: Sequence[tuple[float, float, float]] = ()) -> None:
         """Rows for new keys, with their weights of read, write and output tokens; USUAL_WEIGHTS if not given."""
-        self._n += keys
-        for name in self._ARRAYS:
-            setattr(self, name, grown(getattr(self, name), self._n))
+        super().add(keys)
         if keys:
             self.values[self._n - keys : self._n, A:] = weights or USUAL_WEIGHTS
 
@@ -178,26 +171,6 @@ class CacheShare:
         """bool[n]: keys without an incident that have not been seen for five weeks."""
         counts = self.counts[: self._n]
         return (counts[:, SEEN_MS] < time_ms - FORGOTTEN_MS) & (counts[:, OPEN] == 0)
-
-    def keep(self, mask: np.ndarray) -> None:
-        """Forget the keys outside ``mask`` bool[n]; the others move up, in order."""
-        kept = np.flatnonzero(mask)
-        for name in self._ARRAYS:
-            array = getattr(self, name)
-            array[: len(kept)] = array[kept]
-            array[len(kept) : self._n] = 0
-        self._n = len(kept)
-
-    def snapshot(self) -> dict:
-        return {name: getattr(self, name)[: self._n].copy() for name in self._ARRAYS}
-
-    @classmethod
-    def restore(cls, config: CacheShareConfig, window_ms: int, snapshot: dict) -> "CacheShare":
-        self = cls(config, window_ms)
-        self.add(len(snapshot["values"]))
-        for name in cls._ARRAYS:
-            getattr(self, name)[: self._n] = snapshot[name]
-        return self
 
 
 def empty(keys: int) -> np.ndarray:

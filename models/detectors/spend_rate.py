@@ -52,6 +52,7 @@ import numpy as np
 from numba import njit
 
 from models.config import DAY_MS, HOUR_MS, MINUTE_MS, SpendRateConfig
+from models.detectors.key_rows import KeyRows
 
 (
     MEAN,
@@ -384,7 +385,7 @@ class Judgement:
     """bool: silent for the first window"""
 
 
-class SpendRate:
+class SpendRate(KeyRows):
     """Past of all keys: struct-of-arrays, one row per key. Keys are added by the caller, in order.
 
     >>> watch = SpendRate(SpendRateConfig(), 60_000)
@@ -399,13 +400,11 @@ class SpendRate:
     """
 
     _ARRAYS = ("counts", "day", "day_visits", "flags", "values", "week", "week_visits", "young")
-    __slots__ = ("_n", "_pace", "config", "window_ms", *_ARRAYS)
+    __slots__ = ("_pace", *_ARRAYS)
 
     def __init__(self, config: SpendRateConfig, window_ms: int):
-        self.config = config
-        self.window_ms = window_ms
+        super().__init__(config, window_ms)
         self._pace = pace(window_ms)
-        self._n = 0
         self.values = np.zeros((16, 19), np.float64)
         self.counts = np.zeros((16, 4), np.int64)
         self.flags = np.zeros((16, 5), np.int64)
@@ -414,20 +413,6 @@ class SpendRate:
         self.day_visits = np.zeros((16, 24), np.int32)
         self.week = np.zeros((16, 168), np.float64)
         self.week_visits = np.zeros((16, 168), np.int32)
-
-    def __len__(self) -> int:
-        return self._n
-
-    def add(self, keys: int) -> None:
-        """Rows for new keys."""
-        n = self._n + keys
-        capacity = len(self.values)
-        if n > capacity:
-            for name in self._ARRAYS:
-                array = getattr(self, name)
-                spare = np.zeros((max(n, 2 * capacity) - capacity, *array.shape[1:]), array.dtype)
-                setattr(self, name, np.concatenate([array, spare]))
-        self._n = n
 
     def sparse(self) -> np.ndarray:
         """bool[n]: keys with too many empty windows to be judged window by window."""
@@ -540,23 +525,3 @@ class SpendRate:
         flags = self.flags[: self._n]
         unseen = self.counts[: self._n, LAST_ACTIVE_HOUR] < hour - SILENT_HOURS
         return unseen & (flags[:, OPEN] == 0) & (flags[:, SILENT] <= 0)
-
-    def keep(self, mask: np.ndarray) -> None:
-        """Forget the keys outside ``mask`` bool[n]; the others move up, in order."""
-        kept = np.flatnonzero(mask)
-        for name in self._ARRAYS:
-            array = getattr(self, name)
-            array[: len(kept)] = array[kept]
-            array[len(kept) : self._n] = 0
-        self._n = len(kept)
-
-    def snapshot(self) -> dict:
-        return {name: getattr(self, name)[: self._n].copy() for name in self._ARRAYS}
-
-    @classmethod
-    def restore(cls, config: SpendRateConfig, window_ms: int, snapshot: dict) -> "SpendRate":
-        self = cls(config, window_ms)
-        self.add(len(snapshot["values"]))
-        for name in cls._ARRAYS:
-            getattr(self, name)[: self._n] = snapshot[name]
-        return self
