@@ -1,10 +1,9 @@
 """Runs cache_share over closed windows of each team's use of a model, and words its findings.
 
-Guarantee: every window is judged once, in order of event time, when the watermark has passed its end, as in
-models.rate_watch. Keys with enough calls a minute are judged by minutes; the others by hours, which may open only
-while the minutes have not learnt what is usual. An incident is one finding: opened, updated whenever its extra cost has
-doubled, resolved with the total. Contributions (input, cache reads, cache writes) add up to the extra cost to the
-nano-dollar.
+Guarantee: every window is judged once, by event time (models.watched). Keys with enough calls a minute are judged by
+minutes; the others by hours, which may open only while the minutes have not learnt what is usual. An incident is one
+finding: opened, updated whenever its extra cost has doubled, resolved with the total. Contributions (input, cache reads,
+cache writes) add up to the extra cost to the nano-dollar.
 
 Called by models.rollup only.
 """
@@ -33,9 +32,10 @@ from models.findings import finding_id, make_finding
 from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.pricing.list_price import ListPrices
-from models.rate_watch import HALF_CONFIDENCE_WINDOWS, closed_windows, length_in_words, utc_time
+from models.rate_watch import HALF_CONFIDENCE_WINDOWS, length_in_words, utc_time
 from models.scopes import Scope
 from models.verdicts import Verdicts
+from models.watched import Watched
 
 NAME = "cache_share"
 
@@ -48,52 +48,29 @@ class Incident:
     reported_nano_usd: int = 0
 
 
-class _Watch:
+class _Watch(Watched):
     """The keys of one window size."""
 
     def __init__(self, shares: CacheShare):
+        super().__init__(shares, ("team_model",), shares.window_ms)
         self.shares = shares
-        self.size_ms = self.pane_ms = shares.window_ms
-        self.next_ms: int | None = None
-        self.keys: list[Scope] = []
-        self.rows: dict[Scope, int] = {}
         self.incidents: dict[Scope, Incident] = {}
-        self._row_of = np.empty(0, np.int64)
-        """Of each scope number of the panes; -1: not of a kind that is watched, -2: not looked at yet."""
 
     def totals(
         self, panes: MergedPanes, start_ms: int, weights: Callable[[str, int], tuple[float, float, float]]
     ) -> np.ndarray:
         """int64[n, 8] counters of the window at ``start_ms`` for all keys, new ones included: with ``weights``."""
         numbers, totals = panes.window(start_ms, self.size_ms)
-        self._row_of = np.concatenate([self._row_of, np.full(len(panes.scopes) - len(self._row_of), -2)])
-        for number in np.unique(numbers[self._row_of[numbers] == -2]).tolist():
-            scope = panes.scopes[number]
-            if scope.kind == "team_model" and scope not in self.rows:
-                self.rows[scope] = len(self.keys)
-                self.keys.append(scope)
-            self._row_of[number] = self.rows.get(scope, -1)
-        rows = self._row_of[numbers]
+        rows = self.rows_of(panes, numbers)
         new = self.keys[len(self.shares) :]
         self.shares.add(len(new), [weights(scope.model, start_ms) for scope in new])
         found = empty(len(self.keys))
         found[rows[rows >= 0]] = totals[rows >= 0]
         return found
 
-    def forget_silent(self) -> None:
-        silent = self.shares.silent(self.next_ms)
-        if silent.any():
-            self.shares.keep(~silent)
-            self.relabel([key for key, gone in zip(self.keys, silent.tolist(), strict=True) if not gone])
-
-    def relabel(self, keys: list[Scope]) -> None:
-        self.keys, self.rows = keys, {key: row for row, key in enumerate(keys)}
-        self._row_of = np.empty(0, np.int64)
-
     def snapshot(self) -> dict:
         return {
-            "next_ms": self.next_ms,
-            "keys": [list(key) for key in self.keys],
+            **super().snapshot(),
             "incidents": [[list(key), asdict(incident)] for key, incident in self.incidents.items()],
             "shares": self.shares.snapshot(),
         }
@@ -101,8 +78,7 @@ class _Watch:
     @classmethod
     def restore(cls, shares: CacheShare, snapshot: dict) -> "_Watch":
         self = cls(shares)
-        self.next_ms = snapshot["next_ms"]
-        self.relabel([Scope(*key) for key in snapshot["keys"]])
+        self.load(snapshot)
         self.incidents = {Scope(*key): Incident(**incident) for key, incident in snapshot["incidents"]}
         return self
 
@@ -124,14 +100,14 @@ class CacheWatch:
         findings = []
         for watch in (self._minute, self._hour):
             calm = watch.shares.calm()
-            for start_ms in closed_windows(watch, panes, watermark_ms):
+            for start_ms in watch.closed(panes, watermark_ms):
                 # Months without usage would else take minutes.
                 if panes.any(start_ms, watch.size_ms) or not calm:
                     findings += self._judge(watch, panes, start_ms, now_ms)
                     calm = watch.shares.calm()
                 watch.next_ms = start_ms + watch.size_ms
                 if watch.next_ms % HOUR_MS == 0:
-                    watch.forget_silent()
+                    watch.forget(watch.shares.silent(watch.next_ms))
                 self.changed = True
         return findings
 

@@ -1,8 +1,7 @@
 """Runs spend_rate and the team learner over closed windows, and words their findings: rates and silence.
 
-Guarantee: every window is judged once, in order of event time, when the watermark has passed its end: never by a
-clock, so a replay judges the same windows. A late amendment changes the money of a window, not its judgement. After
-a gap (no input at all) windows are caught up on at most MAX_CATCH_UP deep; what is older has no panes left.
+Guarantee: every window is judged once, by event time (models.watched). A late amendment changes the money of a window,
+not its judgement.
 
 A finding's contributions add up to its excess to the nano-dollar: for a team by model, for a model by team, each
 part against its own expectation, what is left as "other". An incident is one finding: opened, updated whenever its
@@ -30,11 +29,11 @@ from models.money import format_usd
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
 from models.verdicts import Verdicts
+from models.watched import Watched
 
 NAME = "spend_rate"
 SILENCE = "silence"
 KINDS = ("team", "model", "team_model")
-MAX_CATCH_UP = 2_000
 MAX_CAUSES = 5
 HALF_CONFIDENCE_WINDOWS = 30
 _MAX_NANO_USD = 2**62
@@ -55,24 +54,18 @@ class Incident:
     """A part whose team or model had a finding when this opened."""
 
 
-class _Watch:
+class _Watch(Watched):
     """The keys of one window size."""
 
     def __init__(self, rates: SpendRate):
+        super().__init__(rates, KINDS, HOUR_MS if rates.window_ms % HOUR_MS == 0 else MINUTE_MS)
         self.rates = rates
-        self.size_ms = rates.window_ms
-        self.pane_ms = HOUR_MS if self.size_ms % HOUR_MS == 0 else MINUTE_MS
-        self.next_ms: int | None = None
-        self.keys: list[Scope] = []
-        self.rows: dict[Scope, int] = {}
         self.parts: dict[tuple[str, str], list[int]] = defaultdict(list)
         self.incidents: dict[Scope, Incident] = {}
         self.silences: dict[Scope, Incident] = {}
-        self._row_of = np.empty(0, np.int64)
 
     def add(self, scope: Scope) -> int:
-        row = self.rows[scope] = len(self.keys)
-        self.keys.append(scope)
+        row = super().add(scope)
         if scope.kind == "team_model":
             self.parts["team", scope.team].append(row)
             self.parts["model", scope.model].append(row)
@@ -86,18 +79,8 @@ class _Watch:
             numbers.append(scopes)
             costs.append(totals[:, COST])
         number, cost = np.concatenate(numbers), np.concatenate(costs)
-        unseen = len(panes.scopes) - len(self._row_of)
-        if unseen:
-            # -2: not looked at yet; -1: not of a kind that is watched.
-            self._row_of = np.concatenate([self._row_of, np.full(unseen, -2)])
-        for new in np.unique(number[self._row_of[number] == -2]).tolist():
-            scope = panes.scopes[new]
-            if scope.kind in KINDS:
-                self._row_of[new] = self.rows[scope] if scope in self.rows else self.add(scope)
-            else:
-                self._row_of[new] = -1
+        row = self.rows_of(panes, number)
         self.rates.add(len(self.keys) - len(self.rates))
-        row = self._row_of[number]
         spend = np.zeros(len(self.keys), np.int64)
         np.add.at(spend, row[row >= 0], cost[row >= 0])
         return spend
@@ -106,19 +89,11 @@ class _Watch:
         """The windows before ``next_ms`` are done with."""
         self.next_ms = next_ms
         if next_ms % HOUR_MS < self.size_ms:
-            self.forget_silent(next_ms // HOUR_MS)
-
-    def forget_silent(self, hour: int) -> None:
-        silent = self.rates.silent(hour)
-        if silent.any():
-            self.rates.keep(~silent)
-            self.relabel([key for key, gone in zip(self.keys, silent.tolist(), strict=True) if not gone])
+            self.forget(self.rates.silent(next_ms // HOUR_MS))
 
     def relabel(self, keys: list[Scope]) -> None:
-        self.keys, self.rows, self._row_of = [], {}, np.empty(0, np.int64)
         self.parts.clear()
-        for key in keys:
-            self.add(key)
+        super().relabel(keys)
 
     def cause(self, scope: Scope, observed: np.ndarray, expected: np.ndarray) -> dict[str, int]:
         """Excess of each part of a team or model in one window, nano-USD by model or team."""
@@ -131,8 +106,7 @@ class _Watch:
 
     def snapshot(self) -> dict:
         return {
-            "next_ms": self.next_ms,
-            "keys": [list(key) for key in self.keys],
+            **super().snapshot(),
             "incidents": [[list(key), asdict(incident)] for key, incident in self.incidents.items()],
             "silences": [[list(key), asdict(incident)] for key, incident in self.silences.items()],
             "rates": self.rates.snapshot(),
@@ -141,8 +115,7 @@ class _Watch:
     @classmethod
     def restore(cls, rates: SpendRate, snapshot: dict) -> "_Watch":
         self = cls(rates)
-        self.next_ms = snapshot["next_ms"]
-        self.relabel([Scope(*key) for key in snapshot["keys"]])
+        self.load(snapshot)
         self.incidents = {Scope(*key): Incident(**incident) for key, incident in snapshot["incidents"]}
         self.silences = {Scope(*key): Incident(**incident) for key, incident in snapshot["silences"]}
         return self
@@ -164,7 +137,7 @@ class RateWatch:
         """Findings of the windows that the watermark has closed since the last call."""
         watch, findings = self._minute, []
         before = self._position
-        closed = closed_windows(watch, panes, watermark_ms)
+        closed = watch.closed(panes, watermark_ms)
         start_ms = closed.start
         while start_ms < closed.stop:
             silent = _silent(watch, panes, start_ms, closed.stop)
@@ -176,7 +149,7 @@ class RateWatch:
                 findings += self._judge(watch, panes, start_ms, now_ms)
             start_ms = watch.next_ms
             if self._hour is not None:
-                for hour_ms in closed_windows(self._hour, panes, start_ms):
+                for hour_ms in self._hour.closed(panes, start_ms):
                     findings += self._judge(self._hour, panes, hour_ms, now_ms)
         self.changed |= self._position != before
         return findings
@@ -405,19 +378,6 @@ class RateWatch:
 def _restore(watch: _Watch, snapshot: dict) -> _Watch:
     rates = SpendRate.restore(watch.rates.config, watch.size_ms, snapshot["rates"])
     return _Watch.restore(rates, snapshot)
-
-
-def closed_windows(watch, panes: MergedPanes, watermark_ms: int) -> range:
-    """Starts of the windows that are closed and not yet judged."""
-    size = watch.size_ms
-    if watch.next_ms is None:
-        starts = panes.starts(watch.pane_ms)
-        if not starts:
-            return range(0)
-        watch.next_ms = starts[0] // size * size
-    deepest = (watermark_ms // size - MAX_CATCH_UP) * size
-    watch.next_ms = max(watch.next_ms, deepest)
-    return range(watch.next_ms, watermark_ms // size * size, size)
 
 
 def _silent(watch: _Watch, panes: MergedPanes, start_ms: int, stop_ms: int) -> int:

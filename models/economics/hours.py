@@ -15,9 +15,9 @@ from models.config import HOUR_MS
 from models.counters import COUNTERS
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
+from models.watched import PerScope
 
 NO_CLASS = -1
-_UNSEEN = -2
 
 
 class HourSums:
@@ -26,8 +26,7 @@ class HourSums:
     def __init__(self, classes: int, classify: Callable[[Scope], int]):
         """``classify`` gives a scope's class, below ``classes``, or NO_CLASS; it is asked once per scope."""
         self._classes = classes
-        self._classify = classify
-        self._class_of = np.empty(0, np.int64)
+        self._class_of = PerScope(classify)
         self._sums: dict[int, np.ndarray] = {}
         self._days: dict[int, tuple[int, np.ndarray]] = {}
         """Start of a whole day that was asked for -> its end and its sums."""
@@ -69,18 +68,10 @@ class HourSums:
             sums = self._sums[start_ms] = np.zeros((self._classes, len(COUNTERS)), np.int64)
             if panes.any(start_ms, HOUR_MS):
                 numbers, totals = panes.window(start_ms, HOUR_MS)
-                classes = self._classes_of(panes, numbers)
+                classes = self._class_of.of(panes, numbers)
                 known = classes != NO_CLASS
                 np.add.at(sums, classes[known], totals[known])
         return sums
-
-    def _classes_of(self, panes: MergedPanes, numbers: np.ndarray) -> np.ndarray:
-        unseen = len(panes.scopes) - len(self._class_of)
-        if unseen > 0:
-            self._class_of = np.concatenate([self._class_of, np.full(unseen, _UNSEEN)])
-        for number in np.unique(numbers[self._class_of[numbers] == _UNSEEN]).tolist():
-            self._class_of[number] = self._classify(panes.scopes[number])
-        return self._class_of[numbers]
 
 
 def hours_of(period: Period) -> range:
