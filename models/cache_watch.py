@@ -2,8 +2,8 @@
 
 Guarantee: every window is judged once, by event time (models.watched). Keys with enough calls a minute are judged by
 minutes; the others by hours, which may open only while the minutes have not learnt what is usual. An incident is one
-finding: opened, updated whenever its extra cost has doubled, resolved with the total. Contributions (input, cache reads,
-cache writes) add up to the extra cost to the nano-dollar.
+finding: opened, updated whenever its extra cost has doubled, resolved with the total. Contributions (input, cache
+reads, cache writes) add up to the extra cost to the nano-dollar.
 
 Called by models.rollup only.
 """

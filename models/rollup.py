@@ -32,7 +32,7 @@ from models.spend import ChangedWindows
 from models.transaction_reports import reports
 from models.windows import NO_WATERMARK
 
-STATE_VERSION = 11
+STATE_VERSION = 12
 
 
 @dataclass(slots=True)

@@ -18,6 +18,9 @@ _KINDS = 16
 
 class Spent:
     def __init__(self):
+        self._clear()
+
+    def _clear(self) -> None:
         self._keys: list[np.ndarray] = []
         self._sums: list[np.ndarray] = []
         self._waiting = 0
@@ -44,7 +47,7 @@ class Spent:
             return []
         self._add_up()
         (keys,), (sums,) = self._keys, self._sums
-        self.__init__()
+        self._clear()
         rows = []
         for key, counters in zip(keys.tolist(), sums.tolist(), strict=True):
             team, _, _, model, provider = combos.names[key // _KINDS]

@@ -1,7 +1,8 @@
 """Named columns that grow together, with rows that are freed and used again; saved by rolling deltas (models.rolling).
 
 Whoever changes a row sets ``changed``. Kernels take and use the arrays themselves: ``state`` int64[2] is (rows ever
-used, free rows), ``free_rows`` a stack, ``live`` says which rows are in use. Used by models.panes_merge.
+used, free rows), ``free_rows`` a stack, ``live`` says which rows are in use. Used by models.panes_merge and
+models.economics.transactions.
 """
 
 import numpy as np

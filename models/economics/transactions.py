@@ -16,16 +16,16 @@ import numpy as np
 from numba import njit
 
 from models.config import DAY_MS, HOUR_MS
-from models.hashtable import EMPTY, Index, find, grown, mix, put, remove_rows
-from models.rolling import due
+from models.hashtable import Index, find, mix, put, remove_rows
+from models.table import Table
 
 MAX_TRANSACTIONS = 4_000_000
 REMEMBER_MS = 31 * DAY_MS
 
 
 @njit(cache=True, nogil=True)
-def _merge(type_number, hour, id_hash, keys, rows, key, type_of, first, last, changed, free, counts, moved):
-    """Take reports in. counts int64[2] = (rows ever used, free rows), updated.
+def _merge(type_number, hour, id_hash, keys, rows, key, type_of, first, last, live, changed, free, state, moved):
+    """Take reports in; the table's arrays are updated.
 
     moved int64[2 n, 3]: (type, hour, +1 or -1) of each change of a count. Returns how many there are.
     """
@@ -34,14 +34,15 @@ def _merge(type_number, hour, id_hash, keys, rows, key, type_of, first, last, ch
         wanted = mix(id_hash[i], np.uint64(type_number[i]))
         row = find(keys, rows, wanted)
         if row < 0:
-            if counts[1] > 0:
-                counts[1] -= 1
-                row = free[counts[1]]
+            if state[1] > 0:
+                state[1] -= 1
+                row = free[state[1]]
             else:
-                row = np.int32(counts[0])
-                counts[0] += 1
+                row = np.int32(state[0])
+                state[0] += 1
             put(keys, rows, wanted, row)
             key[row] = wanted
+            live[row] = True
             type_of[row] = type_number[i]
             first[row] = last[row] = hour[i]
         elif hour[i] < first[row]:
@@ -62,21 +63,18 @@ def _merge(type_number, hour, id_hash, keys, rows, key, type_of, first, last, ch
 class Transactions:
     """All types of one rollup partition; hours are whole hours since 1970."""
 
-    _SAVED = ("_key", "_type", "_first", "_last")
-
     def __init__(self, limit: int = MAX_TRANSACTIONS, remember_ms: int = REMEMBER_MS):
         self.limit, self.remember_ms = limit, remember_ms
         self._types: dict[str, int] = {}
         self._count: dict[tuple[int, int], int] = {}
         """(type number, hour) -> transactions that began."""
         self._index = Index()
-        self._key = np.zeros(64, np.uint64)
-        self._type, self._first, self._last, self._free = (np.zeros(64, np.int32) for _ in range(4))
-        self._changed = np.zeros(64, np.bool_)
-        self._counts = np.zeros(2, np.int64)
+        self._table = Table(
+            {"key": (np.uint64, ()), "type": (np.int32, ()), "first": (np.int32, ()), "last": (np.int32, ())}, {}
+        )
 
     def __len__(self) -> int:
-        return int(self._counts[0] - self._counts[1])
+        return len(self._table)
 
     def merge(self, types: list[str], type_of: np.ndarray, hours: np.ndarray, ids: np.ndarray) -> set[int]:
         """Take reports in: type_of int[n] places in ``types``, hours int[n], ids uint64[n].
@@ -87,9 +85,9 @@ class Transactions:
         if not n:
             return set()
         numbers = np.array([self._types.setdefault(name, len(self._types)) for name in types], np.int32)[type_of]
-        used = int(self._counts[0])
-        self._grow(used + n)
-        self._index.reserve(len(self) + n, self._key, used)
+        table = self._table
+        table.reserve(n)
+        self._index.reserve(len(self) + n, table["key"], table.used)
         moved = np.empty((2 * n, 3), np.int64)
         moves = _merge(
             numbers,
@@ -97,13 +95,11 @@ class Transactions:
             ids,
             self._index.keys,
             self._index.rows,
-            self._key,
-            self._type,
-            self._first,
-            self._last,
-            self._changed,
-            self._free,
-            self._counts,
+            *table.all.values(),
+            table.live,
+            table.changed,
+            table.free_rows,
+            table.state,
             moved,
         )
         places, at = np.unique(moved[:moves, :2], axis=0, return_inverse=True)
@@ -121,55 +117,38 @@ class Transactions:
 
     def expire(self, watermark_ms: int, oldest_ms: int) -> None:
         """Forget transactions that have been silent for long, and counts of hours before ``oldest_ms``."""
-        self._forget(self._last < (watermark_ms - self.remember_ms) // HOUR_MS)
+        self._forget((watermark_ms - self.remember_ms) // HOUR_MS)
         self._count = {place: count for place, count in self._count.items() if place[1] * HOUR_MS >= oldest_ms}
 
     def _forget_oldest(self) -> None:
-        live = np.flatnonzero(self._key[: self._counts[0]] != EMPTY)
-        cut = np.partition(self._last[live], self.limit // 4)[self.limit // 4]
-        self._forget(self._last <= cut)
+        last = self._table["last"][np.flatnonzero(self._table.live)]
+        self._forget(np.partition(last, self.limit // 4)[self.limit // 4] + 1)
 
-    def _forget(self, gone: np.ndarray) -> None:
-        used = int(self._counts[0])
-        rows = np.flatnonzero(gone[:used] & (self._key[:used] != EMPTY)).astype(np.int32)
+    def _forget(self, before_hour: int) -> None:
+        """The transactions whose last event was before an hour."""
+        table = self._table
+        rows = np.flatnonzero(table.live & (table["last"] < before_hour)).astype(np.int32)
         if len(rows):
-            remove_rows(self._index.keys, self._index.rows, self._key, rows)
-            self._changed[rows] = True
-            free = int(self._counts[1])
-            self._free[free : free + len(rows)] = rows
-            self._counts[1] += len(rows)
-
-    def _grow(self, rows: int) -> None:
-        if rows > len(self._key):
-            for name in (*self._SAVED, "_free", "_changed"):
-                setattr(self, name, grown(getattr(self, name), rows))
+            remove_rows(self._index.keys, self._index.rows, table["key"], rows)
+            table.free(rows)
 
     def take_delta(self, slice_number: int) -> dict:
         """Copies of the transactions that are due (models.rolling), and all counts."""
-        used = int(self._counts[0])
-        rows = due(self._changed, used, slice_number)
         return {
-            "used": used,
-            "rows": rows.astype(np.int32),
-            **{name: getattr(self, name)[rows] for name in self._SAVED},
+            "table": self._table.take_delta(slice_number),
             "types": list(self._types),
             "counts": [[*place, count] for place, count in self._count.items()],
         }
 
     def load_delta(self, delta: dict) -> None:
         """Take one delta over the state so far; ``rebuild`` after the last."""
-        self._grow(delta["used"])
-        self._counts[0] = delta["used"]
-        for name in self._SAVED:
-            getattr(self, name)[delta["rows"]] = delta[name]
+        self._table.load_delta(delta["table"])
         self._types = {name: number for number, name in enumerate(delta["types"])}
         self._count = {(number, hour): count for number, hour, count in delta["counts"]}
 
     def rebuild(self) -> None:
         """Index what the deltas brought."""
-        used = int(self._counts[0])
-        free = np.flatnonzero(self._key[:used] == EMPTY)
-        self._free[: len(free)] = free
-        self._counts[1] = len(free)
-        self._index.reserve(len(self), self._key, 0)
-        self._index.reset(len(self._index.keys), self._key, used)
+        table = self._table
+        table.rebuild()
+        self._index.reserve(len(self), table["key"], 0)
+        self._index.reset(len(self._index.keys), table["key"], table.used)
