@@ -60,7 +60,8 @@ def run(
     """
     began = time.monotonic()
     result: dict = {"bench": "full", "machine": machine.describe(), "contender_cores": 1}
-    with kafka_broker() as bootstrap:
+    mine, others = cores()
+    with pinned(others), kafka_broker() as bootstrap:
         if {"throughput", "latency"} & {*parts}:
             result["throughput"] = throughput(bootstrap, plan, said)
             so_far(result)
@@ -69,14 +70,15 @@ def run(
             result["latency"] = []
             for share in SHARES:
                 said(f"latency at {share:.0%} of {most:,} events/s")
-                found = asyncio.run(_beside(latency(bootstrap, int(most * share), plan.latency_seconds)))
+                found = asyncio.run(latency(bootstrap, int(most * share), plan.latency_seconds))
                 result["latency"].append({"share": share, **found})
                 said(f"  session {found['session_ms']}, rate {found['rate_ms']}")
                 so_far(result)
         if "start" in parts:
             result["start"] = []
             for workers in plan.workers:
-                found = asyncio.run(start(bootstrap, workers))
+                with pinned(mine | others):
+                    found = asyncio.run(start(bootstrap, workers))
                 result["start"].append({"workers": workers, "seconds_to": found})
                 said(f"start of {workers}: {found}")
                 so_far(result)
@@ -84,12 +86,6 @@ def run(
         result["memory"] = [bytes_per_session(sessions) for sessions in plan.live_sessions]
         said(f"memory: {result['memory']}")
     return {**result, "took_seconds": round(time.monotonic() - began)}
-
-
-async def _beside(measured):
-    """Off the core of the one that is measured, with all threads that are started meanwhile."""
-    with pinned(cores()[1]):
-        return await measured
 
 
 def throughput(bootstrap: str, plan: Plan, said: Callable[[str], None]) -> list[dict]:
@@ -110,8 +106,7 @@ def throughput(bootstrap: str, plan: Plan, said: Callable[[str], None]) -> list[
             asyncio.run(ensure_topics(Connection.to(bootstrap), [Topic(keys, "", "", PARTITIONS, "delete")]))
             fill_topic(bootstrap, keys, load)
             topics[keys] = events
-        with pinned(cores()[1]):
-            found = race(bootstrap, keys, PARTITIONS, events, plan.runs, names, plan.peer_share, said)
+        found = race(bootstrap, keys, PARTITIONS, events, plan.runs, names, plan.peer_share, said)
         results.append({"keys": keys, "events": events, "partitions": PARTITIONS, "contenders": found})
     results[0]["ratios"] = ratios(results[0]["contenders"])
     return results

@@ -5,6 +5,7 @@ from click.testing import CliRunner
 
 from loadtest.accuracy.command import PARTS
 from loadtest.bench.command import BENCHES, bench
+from loadtest.bench.race import cores, pinned
 
 
 @pytest.mark.parametrize("name", BENCHES)
@@ -19,3 +20,11 @@ def test_help_of_every_part_of_accuracy(part):
     shown = CliRunner().invoke(bench, ["accuracy", part, "--help"])
     assert shown.exit_code == 0, shown.output
     assert f"bench accuracy {part}" in shown.output and "--out" in shown.output
+
+
+def test_the_cores_are_the_machines_whatever_the_caller_is_pinned_to():
+    mine, others = cores()
+    with pinned(others):
+        assert cores() == (mine, others)
+        with pinned(mine):
+            assert cores() == (mine, others)
