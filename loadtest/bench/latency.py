@@ -221,4 +221,4 @@ def _ready(worker: Worker, seconds: float = 2.0) -> bool:
 
 def _counted(worker: Worker) -> int:
     """Events that the worker says it has counted."""
-    return sum(entry["counted"] for entry in worker.entries() if entry.get("event") == "batch_applied")
+    return sum(entry["counted"] for entry in worker.entries() if entry.get("event") == "batches_applied")

@@ -21,7 +21,7 @@ from loadtest.cluster import Worker
 from streams.topics import ensure_topics, topics
 from streams.transport import Connection
 
-STEPS = ("kernels_ready", "worker_started", "partitions_assigned", "batch_applied")
+STEPS = ("kernels_ready", "worker_started", "partitions_assigned", "batches_applied")
 TRICKLE_SECONDS, TRICKLE_EVENTS = 0.05, 16
 FIRST_EVENT_SECONDS = 240.0
 """Longest wait, on a machine that does much else and must compile first."""

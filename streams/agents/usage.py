@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
-import structlog
 
 from models.engine import UsageEngine, UsageOutputs
 from models.partials import packed, unpacked
@@ -21,6 +20,7 @@ from models.windows import NO_WATERMARK
 from schemas.codec import encode
 from schemas.columns import OK, REJECT_REASONS
 from schemas.decode import Decoder
+from streams.agents.applied import Applied
 from streams.agents.rejects import rejected_range, rejected_row
 from streams.agents.stateful import MAX_CHANGED_SESSIONS, KeptFeedback, StatefulAgent
 from streams.producer import Producer
@@ -28,8 +28,6 @@ from streams.state.store import StateStore
 from streams.topics import Topics, partition_for
 from streams.transport import PartitionBatch
 from streams.web.metrics import Metrics
-
-log = structlog.get_logger()
 
 MAX_PARTIALS_BYTES = 256 << 10
 """Of one partials record: a worker that catches up has more to say than a record can hold."""
@@ -74,6 +72,7 @@ class UsageAgent(StatefulAgent):
         self._baselines: dict[tuple, dict] = {}
         self._feedback = KeptFeedback()
         self._highwater: dict[int, int] = {}
+        self._applied = defaultdict(lambda: Applied(clock_ms))
 
     def _fresh(self, partition: int) -> UsageEngine:
         return UsageEngine(self._config, partition, self._prices)
@@ -90,6 +89,7 @@ class UsageAgent(StatefulAgent):
         if engine := self._engines.get(partition):
             self._metrics.spent(engine.take_spent())
         super()._leave(partition)
+        self._applied.pop(partition, Applied(self._clock_ms)).tell(partition)
         self._highwater.pop(partition, None)
 
     async def handle(self, batch: PartitionBatch) -> None:
@@ -109,10 +109,11 @@ class UsageAgent(StatefulAgent):
                 self._checkpoint_due.set()
             seconds = time.perf_counter() - started
             self._quiet_since_ms[partition] = now_ms
-            for row in np.flatnonzero(columns.status != OK).tolist():
-                reason = REJECT_REASONS[columns.status[row]]
-                key, record = rejected_row(batch, first + row, reason)
-                await self._producer.send(self._topics.rejected.name, key, record)
+            if out.rejected:
+                for row in np.flatnonzero(columns.status != OK).tolist():
+                    reason = REJECT_REASONS[columns.status[row]]
+                    key, record = rejected_row(batch, first + row, reason)
+                    await self._producer.send(self._topics.rejected.name, key, record)
             for reject in batch.rejected:
                 await self._producer.send(self._topics.rejected.name, *rejected_range(batch, reject))
             await self._send(out)
@@ -126,7 +127,10 @@ class UsageAgent(StatefulAgent):
         """
         async with self._lock:
             now_ms, lag = self._clock_ms(), self.lag_records()
+            self._metrics.set_live_sessions(sum(len(engine.sessions) for engine in self._engines.values()))
+            self._metrics.set_lag(self._topics.usage.name, lag)
             for partition in list(self._engines):
+                self._applied[partition].tell(partition)
                 since_ms = now_ms - self._last_partials_ms[partition]
                 if lag.get(partition, 0) <= BEHIND_RECORDS or since_ms >= BEHIND_FLUSH_MS:
                     await self._publish(partition)
@@ -198,9 +202,10 @@ class UsageAgent(StatefulAgent):
             )
 
     def _observe(self, batch: PartitionBatch, status: np.ndarray, out: UsageOutputs, seconds: float) -> None:
-        codes, counts = np.unique(status[status != OK], return_counts=True)
-        rejected = Counter({REJECT_REASONS[code]: int(count) for code, count in zip(codes, counts, strict=True)})
-        rejected.update(reject.reason for reject in batch.rejected)
+        rejected = Counter(reject.reason for reject in batch.rejected)
+        if out.rejected:
+            codes, counts = np.unique(status[status != OK], return_counts=True)
+            rejected.update(dict(zip((REJECT_REASONS[code] for code in codes), counts.tolist(), strict=True)))
         self._metrics.batch_applied(
             "usage",
             len(batch),
@@ -210,21 +215,7 @@ class UsageAgent(StatefulAgent):
             rejected=rejected,
         )
         self._highwater[batch.tp.partition] = batch.highwater
-        self._metrics.set_live_sessions(sum(len(engine.sessions) for engine in self._engines.values()))
-        self._metrics.set_lag(self._topics.usage.name, self.lag_records())
-        log.info(
-            "batch_applied",
-            partition=batch.tp.partition,
-            first_offset=batch.first_offset,
-            next_offset=batch.next_offset,
-            counted=out.counted,
-            duplicates=out.duplicates,
-            late=out.late,
-            rejected=out.rejected,
-            findings=len(out.findings),
-            sessions_ended=len(out.sessions),
-            seconds=round(seconds, 6),
-        )
+        self._applied[batch.tp.partition].add(batch, out, seconds)
 
 
 def _split(partials: dict, partitions: int) -> list[dict]:

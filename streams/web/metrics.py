@@ -127,6 +127,7 @@ class Metrics:
         self._team, self._model, self._provider = BoundedNames(), BoundedNames(), BoundedNames()
         self._reason, self._budget, self._detector = BoundedNames(50), BoundedNames(), BoundedNames(50)
         self._seen_alerts: dict[tuple[str, str], None] = {}
+        self._of_agent: dict[str, tuple[Counter, Counter, Histogram]] = {}
         self._lag_partitions: dict[str, set[int]] = {}
         self._spent: dict[tuple[str, ...], Sequence[int]] = {}
         """By team, model, provider and kind: not counted yet."""
@@ -143,11 +144,18 @@ class Metrics:
         rejected: Mapping[str, int] | None = None,
     ) -> None:
         """One batch of ``records``. ``rejected`` by reason."""
-        self._batches.labels(agent).inc()
-        self._records.labels(agent).inc(records)
-        self._apply.labels(agent).observe(seconds)
-        self._duplicates.inc(duplicates)
-        self._late.inc(late)
+        of_agent = self._of_agent.get(agent)
+        if of_agent is None:
+            counted = (self._batches, self._records, self._apply)
+            of_agent = self._of_agent[agent] = tuple(metric.labels(agent) for metric in counted)
+        batches, counted_records, apply = of_agent
+        batches.inc()
+        counted_records.inc(records)
+        apply.observe(seconds)
+        if duplicates:
+            self._duplicates.inc(duplicates)
+        if late:
+            self._late.inc(late)
         for reason, count in (rejected or {}).items():
             self._quarantined.labels(self._reason(reason)).inc(count)
 
