@@ -87,6 +87,7 @@ class Sessions:
         "_changed",
         "_index",
         "_long_ids",
+        "_no_runs",
         "_rules",
         "_state",
         "combo",
@@ -139,6 +140,7 @@ class Sessions:
         self._index = Index()
         self._long_ids: dict[int, str] = {}
         self.watch = Watch()
+        self._no_runs = self._copied(np.empty(0, np.int32))
 
     def __len__(self) -> int:
         """Live sessions."""
@@ -248,12 +250,25 @@ class Sessions:
 
     def _take_out(self, rows: np.ndarray) -> EndedRuns:
         """Copy ended runs out and free their rows, which the index no longer points to."""
+        if not len(rows):
+            return self._no_runs
+        runs, slots = self._copied(rows), self.slot[rows].astype(np.int64)
+        self.watch.free(slots[slots > 0])
+        for row in rows.tolist():
+            self._long_ids.pop(row, None)
+        self.key[rows] = EMPTY
+        self.slot[rows] = 0
+        self._changed[rows] = True
+        self._link_free(rows)
+        return runs
+
+    def _copied(self, rows: np.ndarray) -> EndedRuns:
         slots = self.slot[rows].astype(np.int64)
         flagged = (self.level[rows] > 0) | (self.signals[rows] & (PROJECTED | RUNAWAY) > 0)
         told = np.flatnonzero(flagged & (slots > 0))
         watched = np.full(len(rows), -1)
         watched[told] = np.arange(len(told))
-        runs = EndedRuns(
+        return EndedRuns(
             session_id=[self.session_id(row) for row in rows.tolist()],
             combo=self.combo[rows],
             sums=self.sums[rows],
@@ -265,14 +280,6 @@ class Sessions:
             watch=self.watch.slots[slots[told] - 1],
             watch_ids=self.watch.ids[slots[told] - 1],
         )
-        self.watch.free(slots[slots > 0])
-        for row in rows.tolist():
-            self._long_ids.pop(row, None)
-        self.key[rows] = EMPTY
-        self.slot[rows] = 0
-        self._changed[rows] = True
-        self._link_free(rows)
-        return runs
 
     def _link_free(self, rows: np.ndarray) -> None:
         """Put rows on the list of free ones: each names the next in ``combo``."""
