@@ -26,9 +26,10 @@ from loadtest.bench.stages import Run, deliveries
 from models.config import HOUR_MS, EngineConfig
 from schemas.hashing import hash_span, secrets
 from streams.memory import keep_freed_memory
+from streams.transport import Connection, TransportSettings
 
-ROUND_EVENTS = 64_000
-"""Fetched at a time, from all partitions together: more of these are smaller deliveries."""
+EVENT_BYTES, WIRE_BYTES = 210, 96
+"""Of an event of the measure, and of one in a topic with lz4."""
 LIMIT = 2.0
 REFERENCE = Load(events=1_000_000)
 WARM_UP = 1_200_000
@@ -64,7 +65,7 @@ def cases(full: bool) -> list[Case]:
         out.append(case("teams", teams, max(WARM_UP, 3 * teams), teams=teams, sessions=max(100_000, teams)))
     out += [case("partitions", partitions, partitions=partitions) for partitions in (1, 16, 64)]
     out.append(case("bytes", "130", lean=True))
-    out += [case("bytes", size, padding=size - 210) for size in (1_000, 4_000)]
+    out += [case("bytes", size, padding=size - EVENT_BYTES) for size in (1_000, 4_000)]
     late = {"start_ms": START_MS - 2 * HOUR_MS}
     plain = replace(REFERENCE, events=WARM_UP, seed=2)
     out.append(case("hostile", "one key has all events", sessions=1))
@@ -76,6 +77,13 @@ def cases(full: bool) -> list[Case]:
     out.append(Case("hostile", "all events for one ended session", ended, plain))
     out.append(Case("hostile", "every event is late", replace(REFERENCE, first=WARM_UP, **late), plain))
     return out
+
+
+def delivery_events(load: Load) -> int:
+    """How many are delivered at once to a busy worker with default settings: more partitions are smaller deliveries."""
+    fetch = TransportSettings(Connection(()))
+    wire = min(fetch.max_partition_fetch_bytes, fetch.fetch_max_bytes // load.partitions) // WIRE_BYTES
+    return min(wire, fetch.limits.records, fetch.limits.bytes // (EVENT_BYTES + load.padding))
 
 
 @njit
@@ -111,7 +119,7 @@ def measure(case: Case) -> float:
     partitions = case.load.partitions
     runs = [Run(partition=partition, events_per_flush=50_000 * 4 // partitions) for partition in range(partitions)]
     now_ms = START_MS + 24 * HOUR_MS
-    size = ROUND_EVENTS // partitions
+    size = delivery_events(case.load)
     for load in (case.warm_up, case.load):
         events, seconds = 0, 0.0
         waiting: list[list[bytes]] = [[] for _ in runs]

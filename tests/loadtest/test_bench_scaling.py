@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.bench.events import session_keys
-from loadtest.bench.scaling import COLLIDING_BITS, REFERENCE, case, cases, colliding_numbers, measure
+from loadtest.bench.scaling import COLLIDING_BITS, REFERENCE, case, cases, colliding_numbers, delivery_events, measure
 from schemas.hashing import hash_text
 
 
@@ -16,6 +16,12 @@ def test_one_thing_changes_in_each_case():
     assert len({(each.axis, each.value) for each in others}) == len(others)
     # A repeated event would be dropped early, and cost less.
     assert all(each.load.first >= each.warm_up.first + each.warm_up.events for each in others)
+
+
+def test_deliveries_are_as_large_as_fetches_and_buffers_allow():
+    sizes = [delivery_events(replace(REFERENCE, partitions=partitions)) for partitions in (1, 4, 16, 64)]
+    assert sizes[0] == sizes[1] > sizes[2] > 2_000 and sizes[2] // 4 == sizes[3]
+    assert delivery_events(replace(REFERENCE, padding=4_000)) * 4_000 < 8 << 20
 
 
 def test_chosen_ids_collide_under_the_key_they_were_chosen_for_only():
