@@ -35,7 +35,7 @@ from models.pricing import UNPRICED, PriceTable
 from models.session_kernels import COST_EDGES, PROJECTED, RUNAWAY
 from models.session_verdicts import Change, SessionVerdicts
 from models.sessions import Candidates, EndedRuns, Sessions
-from models.spent import Spent
+from models.spent import Bounded, Spent
 from models.transaction_reports import TransactionReports
 from models.windows import NO_WATERMARK, Panes, Watermark
 from schemas.columns import OK, REJECT_REASONS, Columns, string_index
@@ -60,6 +60,10 @@ class UsageOutputs:
     late: int = 0
     rejected: int = 0
     unpriced: int = 0
+
+
+def _as_they_are(team: str, model: str, provider: str) -> tuple[str, str, str]:
+    return team, model, provider
 
 
 class UsageEngine:
@@ -278,9 +282,9 @@ class UsageEngine:
             model = self.combos.names[runs.combo[index]][3]
             self.verdicts.end(id, day, model, int(capped_bin[index]), true_bin, sums)
 
-    def take_spent(self) -> list[tuple[str, str, str, str, list[int]]]:
-        """(team, model, provider, kind, counters) counted here since the last call: for metrics."""
-        return self.spent.take(self.combos)
+    def take_spent(self, bounded: Bounded = _as_they_are) -> list[tuple[str, str, str, str, list[int]]]:
+        """(team, model, provider, kind, counters) counted here since the last call: for metrics (models.spent)."""
+        return self.spent.take(self.combos, bounded)
 
     @property
     def rows(self) -> int:

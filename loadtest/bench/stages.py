@@ -34,6 +34,7 @@ from schemas.codec import encode
 from schemas.decode import Decoder
 from streams.memory import keep_freed_memory
 from streams.state import codec
+from streams.web.metrics import Metrics
 
 BUDGET_NS = {"decode": 250, "dedupe": 80, "price": 60, "sessions": 150, "panes": 120, "else": 150}
 """Of one event; ``sessions`` includes judging them against their peers."""
@@ -50,6 +51,8 @@ _STAGES = (
 )
 FLUSH_EVENTS = 50_000
 """Between two flushes: what one of four partitions gets in 200 ms when their worker counts a million a second."""
+FLUSHES_PER_LOOK = 5
+"""The worker looks for ended sessions, and counts what was spent for metrics, once a second."""
 WARM_UP_EVENTS = 1_200_000
 """By then the set of identities has its full size."""
 CHECKPOINT_EVENTS = 2_500_000
@@ -128,6 +131,8 @@ class Run:
     _decoder: Decoder = field(init=False)
     _checkpoints: int = 0
     _flushed: int = 0
+    _flushes: int = 0
+    _metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self):
         config = EngineConfig()
@@ -145,9 +150,11 @@ class Run:
         if self.events - self._flushed >= self.events_per_flush:
             self._flushed = self.events
             with self.timer.stage("output"):
-                self.engine.advance(now_ms)
                 encode("partials", self.engine.flush())
-                self.engine.take_spent()
+                self._flushes += 1
+                if self._flushes % FLUSHES_PER_LOOK == 0:
+                    self.engine.advance(now_ms)
+                    self.engine.take_spent(self._metrics.bounded)
         if self.events // CHECKPOINT_EVENTS > self._checkpoints:
             self._checkpoints += 1
             with self.timer.stage("checkpoint"):

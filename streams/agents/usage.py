@@ -87,7 +87,7 @@ class UsageAgent(StatefulAgent):
 
     def _leave(self, partition: int) -> None:
         if engine := self._engines.get(partition):
-            self._metrics.spent(engine.take_spent())
+            self._metrics.spent(engine.take_spent(self._metrics.bounded))
         super()._leave(partition)
         self._applied.pop(partition, Applied(self._clock_ms)).tell(partition)
         self._highwater.pop(partition, None)
@@ -178,7 +178,7 @@ class UsageAgent(StatefulAgent):
         if abs(now_ms - self._advanced_ms[partition]) >= ADVANCE_MS:
             self._advanced_ms[partition] = now_ms
             await self._send(engine.advance(now_ms))
-            self._metrics.spent(engine.take_spent())
+            self._metrics.spent(engine.take_spent(self._metrics.bounded))
         if not self._at_end(partition):
             # Behind, or cut off from the brokers: there may well be more, and windows must wait for it.
             self._quiet_since_ms[partition] = now_ms

@@ -159,6 +159,10 @@ class Metrics:
         for reason, count in (rejected or {}).items():
             self._quarantined.labels(self._reason(reason)).inc(count)
 
+    def bounded(self, team: str, model: str, provider: str) -> tuple[str, str, str]:
+        """What these names count as."""
+        return self._team(team), self._model(model), self._provider(provider)
+
     def spent(self, rows: Iterable[tuple[str, str, str, str, Sequence[int]]]) -> None:
         """What was counted since the last call: ``UsageEngine.take_spent``."""
         for *key, counters in rows:
@@ -244,7 +248,7 @@ class Metrics:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
     def _series(self, team: str, model: str, provider: str, kind: str) -> tuple[Counter, list[tuple[int, Counter]]]:
-        labels = (self._team(team), self._model(model), self._provider(provider), kind)
+        labels = (*self.bounded(team, model, provider), kind)
         found = self._spend.get(labels)
         if found is None:
             if len(self._spend) >= MAX_SERIES:
