@@ -67,6 +67,10 @@ def test_a_command_parses(command: str) -> None:
         return
     found = cli.get_command(click.Context(cli), name)
     assert found is not None, f"there is no command {name}"
+    while isinstance(found, click.Group) and arguments and not arguments[0].startswith("-"):
+        name = arguments.pop(0)
+        found = found.get_command(click.Context(found), name)
+        assert found is not None, f"there is no command {name}"
     options = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
     used = {argument.split("=")[0] for argument in arguments if argument.startswith("-") and argument != "-"}
     assert used <= options | {"--help"}
