@@ -32,6 +32,7 @@ from streams.transport import Connection, TransportSettings
 EVENT_BYTES, WIRE_BYTES = 210, 96
 """Of an event of the measure, and of one in a topic with lz4."""
 LIMIT = 2.0
+AXES = ("events", "sessions", "teams", "partitions", "bytes", "hostile")
 REFERENCE = Load(events=1_000_000)
 WARM_UP = 1_200_000
 COLLIDING_SESSIONS = 20_000
@@ -149,9 +150,9 @@ def _alone(case: Case) -> float:
 
 @click.command()
 @click.option("--full", is_flag=True, help="Also 10 and 100 M events, 5 M sessions and 1 M teams: half an hour, 8 GB.")
-@click.option("--only", default="", help="Cases of this axis.")
+@click.option("--only", type=click.Choice(AXES), help="Cases of this axis.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the result.")
-def scaling(full: bool, only: str, out: Path | None) -> None:
+def scaling(full: bool, only: str | None, out: Path | None) -> None:
     """What an event costs as everything grows, and under hostile input; takes some six minutes."""
     first, *others = cases(full)
     rows: list[dict] = []

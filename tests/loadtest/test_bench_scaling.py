@@ -3,16 +3,29 @@
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from loadtest.bench.events import session_keys
-from loadtest.bench.scaling import COLLIDING_BITS, REFERENCE, case, cases, colliding_numbers, delivery_events, measure
+from loadtest.bench.scaling import (
+    AXES,
+    COLLIDING_BITS,
+    REFERENCE,
+    case,
+    cases,
+    colliding_numbers,
+    delivery_events,
+    measure,
+    scaling,
+)
 from schemas.hashing import hash_text
 
 
 def test_one_thing_changes_in_each_case():
     first, *others = cases(full=True)
     assert first.axis == "measure" and first.load == replace(REFERENCE, first=first.warm_up.events)
-    assert {each.axis for each in others} == {"events", "sessions", "teams", "partitions", "bytes", "hostile"}
+    assert (
+        {each.axis for each in others} == {*AXES} == {"events", "sessions", "teams", "partitions", "bytes", "hostile"}
+    )
     assert len({(each.axis, each.value) for each in others}) == len(others)
     # A repeated event would be dropped early, and cost less.
     assert all(each.load.first >= each.warm_up.first + each.warm_up.events for each in others)
@@ -36,3 +49,8 @@ def test_chosen_ids_collide_under_the_key_they_were_chosen_for_only():
 def test_a_case_is_measured(colliding):
     small = case("sessions", 40, 70_000, events=70_000, sessions=40, teams=3, partitions=2)
     assert measure(replace(small, colliding=colliding)) > 0
+
+
+def test_an_axis_that_does_not_exist_is_refused_before_anything_is_measured():
+    shown = CliRunner().invoke(scaling, ["--only", "team"])
+    assert shown.exit_code == 2 and "teams" in shown.output
