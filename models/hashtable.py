@@ -144,12 +144,19 @@ class Index:
 
     def reserve(self, entries: int, row_keys: np.ndarray, count: int) -> None:
         """Make room for ``entries`` in all; re-indexes ``row_keys[:count]`` when it grows."""
+        capacity = self._capacity(entries)
+        if capacity > len(self.keys):
+            self.reset(capacity, row_keys, count)
+
+    def rebuild(self, entries: int, row_keys: np.ndarray, count: int) -> None:
+        """Index ``row_keys[:count]`` anew, with room for ``entries`` in all."""
+        self.reset(self._capacity(entries), row_keys, count)
+
+    def _capacity(self, entries: int) -> int:
         capacity = len(self.keys)
-        if entries * 8 <= capacity * 5:
-            return
         while capacity * 5 < entries * 8:
             capacity *= 2
-        self.reset(capacity, row_keys, count)
+        return capacity
 
     def reset(self, capacity: int, row_keys: np.ndarray, count: int) -> None:
         """Start anew with ``row_keys[:count]``."""

@@ -258,8 +258,7 @@ class MergedPanes:
         window_keys(live, rows["scope"], rows["start"], rows["size"], rows["key"])
         link(live_slots, slots["row"], slots["source"], rows["key"], rows["first"], slots["next"], slots["key"])
         for index, table in ((self._row_index, rows), (self._slot_index, slots)):
-            index.reserve(len(table), table["key"], 0)
-            index.reset(len(index.keys), table["key"], table.used)
+            index.rebuild(len(table), table["key"], table.used)
         order = np.lexsort((rows["size"][live], rows["start"][live]))
         self._file_all(live[order])
         self._dirty = [live[rows["dirty"][live]]]

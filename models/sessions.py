@@ -334,8 +334,7 @@ class Sessions:
         used = int(self._state[0])
         self._state[1] = 0
         self._link_free(np.flatnonzero(self.key[:used] == EMPTY))
-        self._index.reserve(len(self), self.key, 0)
-        self._index.reset(len(self._index.keys), self.key, used)
+        self._index.rebuild(len(self), self.key, used)
         self._long_ids = {
             row: text
             for row, text in self._long_ids.items()

@@ -322,5 +322,4 @@ class Panes:
         free = np.flatnonzero(self._key[:used] == EMPTY)
         self._free[: len(free)] = free
         self._counts[2] = len(free)
-        self._index.reserve(len(self), self._key, 0)
-        self._index.reset(len(self._index.keys), self._key, used)
+        self._index.rebuild(len(self), self._key, used)

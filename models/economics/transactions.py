@@ -121,7 +121,7 @@ class Transactions:
         self._count = {place: count for place, count in self._count.items() if place[1] * HOUR_MS >= oldest_ms}
 
     def _forget_oldest(self) -> None:
-        last = self._table["last"][np.flatnonzero(self._table.live)]
+        last = self._table["last"][self._table.live]
         self._forget(np.partition(last, self.limit // 4)[self.limit // 4] + 1)
 
     def _forget(self, before_hour: int) -> None:
@@ -150,5 +150,4 @@ class Transactions:
         """Index what the deltas brought."""
         table = self._table
         table.rebuild()
-        self._index.reserve(len(self), table["key"], 0)
-        self._index.reset(len(self._index.keys), table["key"], table.used)
+        self._index.rebuild(len(self), table["key"], table.used)
