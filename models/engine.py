@@ -62,10 +62,6 @@ class UsageOutputs:
     unpriced: int = 0
 
 
-def _as_they_are(team: str, model: str, provider: str) -> tuple[str, str, str]:
-    return team, model, provider
-
-
 class UsageEngine:
     """State of one input partition. Not thread-safe: one batch at a time."""
 
@@ -282,7 +278,7 @@ class UsageEngine:
             model = self.combos.names[runs.combo[index]][3]
             self.verdicts.end(id, day, model, int(capped_bin[index]), true_bin, sums)
 
-    def take_spent(self, bounded: Bounded = _as_they_are) -> list[tuple[str, str, str, str, list[int]]]:
+    def take_spent(self, bounded: Bounded) -> list[tuple[str, str, str, str, list[int]]]:
         """(team, model, provider, kind, counters) counted here since the last call: for metrics (models.spent)."""
         return self.spent.take(self.combos, bounded)
 

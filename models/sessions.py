@@ -140,7 +140,7 @@ class Sessions:
         self._index = Index()
         self._long_ids: dict[int, str] = {}
         self.watch = Watch()
-        self._no_runs = self._copied(np.empty(0, np.int32))
+        self._no_runs = self._copied(np.empty(0, np.int32), np.empty(0, np.int64))
 
     def __len__(self) -> int:
         """Live sessions."""
@@ -252,7 +252,8 @@ class Sessions:
         """Copy ended runs out and free their rows, which the index no longer points to."""
         if not len(rows):
             return self._no_runs
-        runs, slots = self._copied(rows), self.slot[rows].astype(np.int64)
+        slots = self.slot[rows].astype(np.int64)
+        runs = self._copied(rows, slots)
         self.watch.free(slots[slots > 0])
         for row in rows.tolist():
             self._long_ids.pop(row, None)
@@ -262,8 +263,7 @@ class Sessions:
         self._link_free(rows)
         return runs
 
-    def _copied(self, rows: np.ndarray) -> EndedRuns:
-        slots = self.slot[rows].astype(np.int64)
+    def _copied(self, rows: np.ndarray, slots: np.ndarray) -> EndedRuns:
         flagged = (self.level[rows] > 0) | (self.signals[rows] & (PROJECTED | RUNAWAY) > 0)
         told = np.flatnonzero(flagged & (slots > 0))
         watched = np.full(len(rows), -1)

@@ -30,8 +30,8 @@ def main(bootstrap: str, topic: str, partitions: int, events: int) -> None:
             return dataclasses.replace(topics, usage=dataclasses.replace(topics.usage, name=topic))
 
     class CountedAgent(UsageAgent):
-        def _observe(self, batch, status, out, seconds: float) -> None:
-            super()._observe(batch, status, out, seconds)
+        def _observe(self, batch, out, rejected, seconds: float) -> None:
+            super()._observe(batch, out, rejected, seconds)
             if progress.add(out.counted):
                 os.kill(os.getpid(), signal.SIGTERM)
 

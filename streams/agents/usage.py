@@ -89,7 +89,8 @@ class UsageAgent(StatefulAgent):
         if engine := self._engines.get(partition):
             self._metrics.spent(engine.take_spent(self._metrics.bounded))
         super()._leave(partition)
-        self._applied.pop(partition, Applied(self._clock_ms)).tell(partition)
+        if applied := self._applied.pop(partition, None):
+            applied.tell(partition)
         self._highwater.pop(partition, None)
 
     async def handle(self, batch: PartitionBatch) -> None:
@@ -109,15 +110,18 @@ class UsageAgent(StatefulAgent):
                 self._checkpoint_due.set()
             seconds = time.perf_counter() - started
             self._quiet_since_ms[partition] = now_ms
+            rejected: Counter[str] = Counter()
             if out.rejected:
                 for row in np.flatnonzero(columns.status != OK).tolist():
                     reason = REJECT_REASONS[columns.status[row]]
                     key, record = rejected_row(batch, first + row, reason)
                     await self._producer.send(self._topics.rejected.name, key, record)
+                    rejected[reason] += 1
             for reject in batch.rejected:
                 await self._producer.send(self._topics.rejected.name, *rejected_range(batch, reject))
+                rejected[reject.reason] += 1
             await self._send(out)
-            self._observe(batch, columns.status, out, seconds)
+            self._observe(batch, out, rejected, seconds)
 
     async def flush(self) -> None:
         """Publish the partials of every partition that changed or has been quiet for a second.
@@ -201,11 +205,7 @@ class UsageAgent(StatefulAgent):
                 self._topics.sessions.name, session["session_id"].encode(), encode("session_summary", session)
             )
 
-    def _observe(self, batch: PartitionBatch, status: np.ndarray, out: UsageOutputs, seconds: float) -> None:
-        rejected = Counter(reject.reason for reject in batch.rejected)
-        if out.rejected:
-            codes, counts = np.unique(status[status != OK], return_counts=True)
-            rejected.update(dict(zip((REJECT_REASONS[code] for code in codes), counts.tolist(), strict=True)))
+    def _observe(self, batch: PartitionBatch, out: UsageOutputs, rejected: Counter[str], seconds: float) -> None:
         self._metrics.batch_applied(
             "usage",
             len(batch),
