@@ -21,6 +21,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from models.asked_once import AskedOnce
 from models.config import HOUR_MS, WindowConfig
 from models.counters import COUNTERS
 from models.hashtable import Index, remove_rows
@@ -41,7 +42,7 @@ class MergedPanes:
         self.config = config
         self.scopes: list[Scope] = []
         self.expired_rows = 0
-        self._spoken = np.empty(0, np.bool_)
+        self._spoken = AskedOnce()
         """By number: whether windows of the scope are published."""
         self._numbers: dict[str, int] = {}
         """Key of a scope -> its place in ``scopes``."""
@@ -193,9 +194,8 @@ class MergedPanes:
         table["dirty"][rows] = False
         table.changed[rows] = True
         table["revision"][rows] += 1
-        spoken = np.array([scope.kind in SCOPE_KINDS for scope in self.scopes[len(self._spoken) :]], np.bool_)
-        self._spoken = np.concatenate([self._spoken, spoken])
-        rows = rows[self._spoken[table["scope"][rows]]]
+        spoken = self._spoken.of(self.scopes, table["scope"][rows], lambda scope: scope.kind in SCOPE_KINDS)
+        rows = rows[spoken == 1]
         rows = rows[np.lexsort((table["scope"][rows], table["size"][rows], table["start"][rows]))]
         return ChangedWindows(
             self.scopes, *self.where(rows), table["totals"][rows], table["revision"][rows], watermark_ms

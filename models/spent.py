@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from models.asked_once import AskedOnce
 from models.combos import Combos
 from models.windows import Leaves
 from schemas.columns import KINDS
@@ -21,10 +22,9 @@ Bounded = Callable[[str, str, str], tuple[str, str, str]]
 
 class Spent:
     def __init__(self):
-        self._names: list[tuple[str, str, str]] = []
         self._numbers: dict[tuple[str, str, str], int] = {}
-        self._series_of = np.empty(0, np.int64)
-        """Place in ``_names`` of each combo."""
+        """Of the names that were given, in order."""
+        self._series_of = AskedOnce()
         self._clear()
 
     def _clear(self) -> None:
@@ -52,25 +52,18 @@ class Spent:
             return []
         keys, sums = np.concatenate(self._keys), np.concatenate(self._sums)
         self._clear()
-        keys, sums = _summed(self._series(keys // _KINDS, combos, bounded) * _KINDS + keys % _KINDS, sums)
+        series = self._series_of.of(combos.names, keys // _KINDS, lambda names: self._number(bounded, names))
+        keys, sums = _summed(series * _KINDS + keys % _KINDS, sums)
+        given = list(self._numbers)
         return [
-            (*self._names[key // _KINDS], KINDS[key % _KINDS], counters)
+            (*given[key // _KINDS], KINDS[key % _KINDS], counters)
             for key, counters in zip(keys.tolist(), sums.tolist(), strict=True)
         ]
 
-    def _series(self, combo: np.ndarray, combos: Combos, bounded: Bounded) -> np.ndarray:
-        """int64[k] places in ``_names``; ``bounded`` is asked once for a combo, so that a million of them are cheap."""
-        first = len(self._series_of)
-        if len(combos) > first:
-            numbers = []
-            for team, _, _, model, provider in combos.names[first:]:
-                names = bounded(team, model, provider)
-                if names not in self._numbers:
-                    self._numbers[names] = len(self._names)
-                    self._names.append(names)
-                numbers.append(self._numbers[names])
-            self._series_of = np.concatenate([self._series_of, np.array(numbers, np.int64)])
-        return self._series_of[combo]
+    def _number(self, bounded: Bounded, names: tuple[str, ...]) -> int:
+        """Of what the names of a combo count as."""
+        team, _, _, model, provider = names
+        return self._numbers.setdefault(bounded(team, model, provider), len(self._numbers))
 
 
 def _summed(keys: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,38 +5,14 @@ replay judges the same windows. After a gap (no input at all) windows are caught
 is older has no panes left.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
+from models.asked_once import AskedOnce
 from models.detectors.key_rows import KeyRows
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
 
 MAX_CATCH_UP = 2_000
-_UNSEEN = -2
-
-
-class PerScope:
-    """A number for each scope of merged panes, asked for once."""
-
-    def __init__(self, ask: Callable[[Scope], int]):
-        """``ask`` gives a number of -1 or more."""
-        self._ask = ask
-        self._known = np.empty(0, np.int64)
-
-    def of(self, panes: MergedPanes, numbers: np.ndarray) -> np.ndarray:
-        """int64[k] of the scopes with these numbers in ``panes``."""
-        unseen = len(panes.scopes) - len(self._known)
-        if unseen > 0:
-            self._known = np.concatenate([self._known, np.full(unseen, _UNSEEN)])
-        for number in np.unique(numbers[self._known[numbers] == _UNSEEN]).tolist():
-            self._known[number] = self._ask(panes.scopes[number])
-        return self._known[numbers]
-
-    def forget(self) -> None:
-        """Ask anew from now on."""
-        self._known = np.empty(0, np.int64)
 
 
 class Watched:
@@ -52,14 +28,14 @@ class Watched:
         self.rows: dict[Scope, int] = {}
         self._detector = detector
         self._kinds = kinds
-        self._row_of = PerScope(self._row)
+        self._row_of = AskedOnce()
 
     def rows_of(self, panes: MergedPanes, numbers: np.ndarray) -> np.ndarray:
         """int64[k] rows of the scopes with these numbers, new ones included; -1 for those that are not watched.
 
         The caller adds the rows that the detector lacks.
         """
-        return self._row_of.of(panes, numbers)
+        return self._row_of.of(panes.scopes, numbers, self._row)
 
     def _row(self, scope: Scope) -> int:
         if scope.kind not in self._kinds:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from models.asked_once import AskedOnce
 from models.budgets.calendar import Period
 from models.config import HOUR_MS
 from models.counters import COUNTERS
 from models.panes_merge import MergedPanes
 from models.scopes import Scope
-from models.watched import PerScope
 
 NO_CLASS = -1
 
@@ -26,7 +26,8 @@ class HourSums:
     def __init__(self, classes: int, classify: Callable[[Scope], int]):
         """``classify`` gives a scope's class, below ``classes``, or NO_CLASS; it is asked once per scope."""
         self._classes = classes
-        self._class_of = PerScope(classify)
+        self._classify = classify
+        self._class_of = AskedOnce()
         self._sums: dict[int, np.ndarray] = {}
         self._days: dict[int, tuple[int, np.ndarray]] = {}
         """Start of a whole day that was asked for -> its end and its sums."""
@@ -68,7 +69,7 @@ class HourSums:
             sums = self._sums[start_ms] = np.zeros((self._classes, len(COUNTERS)), np.int64)
             if panes.any(start_ms, HOUR_MS):
                 numbers, totals = panes.window(start_ms, HOUR_MS)
-                classes = self._class_of.of(panes, numbers)
+                classes = self._class_of.of(panes.scopes, numbers, self._classify)
                 known = classes != NO_CLASS
                 np.add.at(sums, classes[known], totals[known])
         return sums
